@@ -1,0 +1,167 @@
+//! The names of things: firms, stations, resources and ledger records. Ids are types, so that one cannot be passed for another.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not the id it claims to be. It never quotes the text: that may be anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct NotAnId {
+    pub expected: &'static str,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $expected:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn new(text: impl Into<String>) -> Result<Self, NotAnId> {
+                let text = text.into();
+                let valid: fn(&str) -> bool = $valid;
+                if valid(&text) { Ok(Self(text)) } else { Err(NotAnId { expected: $expected }) }
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NotAnId;
+            fn try_from(text: String) -> Result<Self, NotAnId> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn slug(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+id!(
+    /// One clinic (tenant).
+    FirmId,
+    "1 to 32 of a-z, 0-9 and -",
+    slug
+);
+id!(
+    /// One installed relay; survives restarts.
+    StationId,
+    "1 to 32 of a-z, 0-9 and -",
+    slug
+);
+id!(
+    /// One run of a station's process; a restart makes a new one.
+    BootId,
+    "1 to 32 of a-z, 0-9 and -",
+    slug
+);
+id!(
+    /// A FHIR resource type, such as `Patient`.
+    ResourceType,
+    "a FHIR resource type: a capital letter and then letters, 64 at most",
+    |text| {
+        (1..=64).contains(&text.len())
+            && text.starts_with(|c: char| c.is_ascii_uppercase())
+            && text.bytes().all(|b| b.is_ascii_alphabetic())
+    }
+);
+id!(
+    /// A FHIR logical id (R4 datatypes, `id`: `[A-Za-z0-9\-\.]{1,64}`).
+    ResourceId,
+    "a FHIR id: 1 to 64 of A-Z, a-z, 0-9, - and .",
+    |text| {
+        (1..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+    }
+);
+
+/// What a ledger record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// One FHIR resource and its FileMaker row.
+    Link,
+    /// How far a poll has come.
+    Cursor,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 2] = [Kind::Link, Kind::Cursor];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Link => "link",
+            Kind::Cursor => "cursor",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// The key of a ledger record. For a link, `resource` and `id` name the FHIR resource; for a cursor, the polled type and the
+/// name of the poll.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordKey {
+    pub firm: FirmId,
+    pub kind: Kind,
+    pub resource: ResourceType,
+    pub id: ResourceId,
+}
+
+impl RecordKey {
+    pub fn link(firm: FirmId, resource: ResourceType, id: ResourceId) -> Self {
+        Self { firm, kind: Kind::Link, resource, id }
+    }
+
+    /// `firm/kind/Type/id`, which parses back: no part can hold a slash.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let key = Self {
+            firm: FirmId::new(parts.next()?).ok()?,
+            kind: Kind::parse(parts.next()?)?,
+            resource: ResourceType::new(parts.next()?).ok()?,
+            id: ResourceId::new(parts.next()?).ok()?,
+        };
+        parts.next().is_none().then_some(key)
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/{}", self.firm, self.kind.as_str(), self.resource, self.id)
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

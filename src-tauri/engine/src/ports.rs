@@ -1,0 +1,224 @@
+//! The doors to the outside. Each has two real adapters and an in-memory fake, and all pass one contract suite
+//! (`tests/contract`). Vendor types stop behind them; every error is a [`Fault`].
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use crate::{
+    audit::{AuditId, Begun, Entry, Outcome},
+    error::Fault,
+    key::{FirmId, RecordKey, ResourceId, ResourceType},
+    ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
+    row::{Fields, ModId, Row, RowId, Table},
+};
+
+/// Time is an input. Sleeping is tokio's, which tests pause.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// Wall clock; may be wrong and may jump. Shown and stored, never used to decide who may write.
+    fn now(&self) -> Timestamp;
+    /// Time since some fixed moment, running on through suspend.
+    fn elapsed(&self) -> Duration;
+}
+
+/// A message to be sent. `id` is unique per event.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    pub id: String,
+    /// Messages of one group are about one entity; a FIFO queue keeps their order.
+    pub group: String,
+    pub body: String,
+}
+
+/// The right to acknowledge one receipt of a message.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt(pub String);
+
+/// One receipt of a message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub id: String,
+    pub body: String,
+    pub receipt: Receipt,
+    pub first_sent: Timestamp,
+    /// This receipt included.
+    pub receives: u32,
+}
+
+/// The queue in figures; "about" where a vendor only estimates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    pub waiting: u64,
+    pub in_flight: u64,
+}
+
+/// At-least-once, durable on return, unordered between groups.
+#[async_trait]
+pub trait Queue: Send + Sync + fmt::Debug {
+    /// Durable when it returns. All or none.
+    async fn send(&self, messages: Vec<Message>) -> Result<(), Fault>;
+    /// Up to `max` messages, waiting up to `wait` for the first. Each stays invisible for [`Queue::visibility`].
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault>;
+    /// Deletes deliveries for good. Answers with those that were not deleted (receipt no longer valid): they come again.
+    async fn acknowledge(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>, Fault>;
+    /// Keeps deliveries invisible for another [`Queue::visibility`]. Answers with those that are no longer ours.
+    async fn extend(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>, Fault>;
+    /// Makes deliveries visible again at once.
+    async fn release(&self, receipts: &[Receipt]) -> Result<(), Fault>;
+    async fn depth(&self) -> Result<Depth, Fault>;
+    fn visibility(&self) -> Duration;
+}
+
+/// See [`crate::ledger`] for what a lease is.
+#[async_trait]
+pub trait Ledger: Send + Sync + fmt::Debug {
+    /// Takes the lease, creating the record if there is none, and raises the epoch (beat 0). Succeeds if the lease is free, if it is
+    /// this station's own (an earlier boot's, or one whose answer was lost: a station never runs a key twice at once), or if
+    /// its stamp still is `claim.overdue`.
+    async fn take(&self, key: &RecordKey, claim: &Claim) -> Result<Take, Fault>;
+    /// Raises the beat of each lease that is still the caller's; false where it no longer is.
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, Fault>;
+    /// Writes the state and keeps the lease.
+    async fn save(&self, lease: &Lease, state: &str, now: Timestamp) -> Result<(), LedgerError>;
+    /// Writes state and end of the run, and frees the lease, in one step. True if the record is wanted now (it was
+    /// marked again since the run began, or the run ended with `Later`).
+    async fn commit(&self, lease: &Lease, commit: Commit) -> Result<bool, LedgerError>;
+    /// Marks records wanted, without any lease, creating them where absent: generation + 1, the earlier of both `first_seen`, the
+    /// earlier of both `not_before`. A dead record is wanted again. Durable when it returns.
+    async fn want(&self, wants: &[Want]) -> Result<(), Fault>;
+    /// Wanted records that are due, oldest first: `not_before <= now`, or further ahead than `horizon`, which only a wrong
+    /// clock can have written. Whether they are leased makes no difference.
+    async fn due(&self, now: Timestamp, horizon: Duration, limit: usize) -> Result<Vec<RecordKey>, Fault>;
+    /// All leases held, for whoever watches for overdue ones.
+    async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault>;
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, Fault>;
+    /// Records in order of key, `after` excluded.
+    async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault>;
+    async fn survey(&self) -> Result<Survey, Fault>;
+    /// Puts dead records aside (or back). Records that are not dead stay as they are.
+    async fn set_aside(&self, keys: &[RecordKey], aside: bool) -> Result<(), Fault>;
+    /// Keeps a message that could not be read. The same id again changes nothing.
+    async fn bury(&self, letter: DeadLetter) -> Result<(), Fault>;
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Fault>;
+    /// Forgets dead letters, because they were sent again or thrown away by a person.
+    async fn unbury(&self, ids: &[String]) -> Result<(), Fault>;
+}
+
+/// Append-only and always local. If it cannot be written, nothing else may run: its faults are [`crate::error::Class::Fatal`].
+#[async_trait]
+pub trait AuditLog: Send + Sync + fmt::Debug {
+    /// On disk when it returns.
+    async fn begin(&self, entry: Begun) -> Result<AuditId, Fault>;
+    /// Resolves a begun entry by a later one that refers to it. A second resolution of one entry is refused.
+    async fn complete(&self, id: AuditId, outcome: Outcome, now: Timestamp) -> Result<(), Fault>;
+    /// Begun and never resolved.
+    async fn open(&self) -> Result<Vec<Entry>, Fault>;
+    /// Newest first, older than `before`.
+    async fn page(&self, before: Option<AuditId>, limit: usize) -> Result<Vec<Entry>, Fault>;
+}
+
+/// A FHIR resource of one version. Patient data: it cannot be printed.
+#[derive(Clone, PartialEq)]
+pub struct Resource {
+    pub resource: ResourceType,
+    pub id: ResourceId,
+    pub version: String,
+    pub json: Json,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Read {
+    Found(Resource),
+    /// Deleted (410).
+    Gone,
+    /// Not there (404): never was, or not yet visible.
+    Missing,
+}
+
+/// One line of a change list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub id: ResourceId,
+    pub version: String,
+    pub last_updated: Timestamp,
+}
+
+/// Where to go on; opaque.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PageToken(pub String);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    pub changes: Vec<Change>,
+    pub next: Option<PageToken>,
+    /// The server's own clock when it answered.
+    pub server_time: Option<Timestamp>,
+}
+
+#[async_trait]
+pub trait FhirServer: Send + Sync + fmt::Debug {
+    async fn read(&self, resource: &ResourceType, id: &ResourceId) -> Result<Read, Fault>;
+    /// One page of what changed at or after `since` (everything if `None`), in ascending order of `last_updated`.
+    async fn changes(
+        &self,
+        resource: &ResourceType,
+        since: Option<Timestamp>,
+        page: Option<&PageToken>,
+    ) -> Result<Changes, Fault>;
+    /// The cheapest call that proves the connection and the sign-in.
+    async fn probe(&self) -> Result<(), Fault>;
+}
+
+#[async_trait]
+pub trait ClinicDatabase: Send + Sync + fmt::Debug {
+    /// The one row whose key field equals `key` byte for byte; more than one is [`crate::error::Code::DuplicateRows`].
+    async fn find(&self, table: &Table, key: &str) -> Result<Option<Row>, Fault>;
+    /// Creates a row. The database's unique key guards it: a second one is `Stale` / `RecordChanged`.
+    async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault>;
+    /// Changes only these fields, and only if the row still has this version: else `Stale` / `RecordChanged`.
+    async fn edit(&self, table: &Table, row: &RowId, expected: &ModId, fields: &Fields) -> Result<ModId, Fault>;
+    async fn probe(&self) -> Result<(), Fault>;
+    /// How long after a write was given up on it may still land. Past that, an unknown outcome is settled by looking once.
+    fn write_horizon(&self) -> Duration;
+}
+
+macro_rules! redacted {
+    ($($name:ident { $($field:ident),* })*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))$(.field(stringify!($field), &self.$field))*.finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+redacted! {
+    Message { id }
+    Delivery { id, receives }
+    Resource { resource, id, version }
+}
+
+impl fmt::Debug for PageToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PageToken(..)")
+    }
+}
+
+/// What serves one firm.
+#[derive(Debug, Clone)]
+pub struct FirmPorts {
+    pub fhir: Arc<dyn FhirServer>,
+    pub clinic: Arc<dyn ClinicDatabase>,
+}
+
+/// Everything outside.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    pub clock: Arc<dyn Clock>,
+    pub queue: Arc<dyn Queue>,
+    pub ledger: Arc<dyn Ledger>,
+    pub audit: Arc<dyn AuditLog>,
+    pub firms: BTreeMap<FirmId, FirmPorts>,
+}

@@ -1,0 +1,100 @@
+//! Rows of the clinic's database as the engine sees them: typed values under field names. A vendor's way of writing a date or
+//! a line end stays in its adapter.
+
+use std::{collections::BTreeMap, fmt};
+
+use jiff::civil::{Date, DateTime};
+use serde::{Deserialize, Serialize};
+
+/// What a field holds, as the mapping declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FieldType {
+    Text,
+    /// Decimal digits, kept as they are written.
+    Number,
+    Date,
+    /// Clinic-local date and time to the second, without a zone: that is what FileMaker keeps.
+    DateTime,
+    /// 1 or 0.
+    Flag,
+}
+
+/// A value in its canonical form: equal meaning, equal value. Patient data: it cannot be printed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    Blank,
+    Text(String),
+    /// Plain decimal notation without superfluous zeros or sign.
+    Number(String),
+    Date(Date),
+    DateTime(DateTime),
+    Flag(bool),
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Value::Blank => "Blank",
+            Value::Text(_) => "Text(..)",
+            Value::Number(_) => "Number(..)",
+            Value::Date(_) => "Date(..)",
+            Value::DateTime(_) => "DateTime(..)",
+            Value::Flag(_) => "Flag(..)",
+        })
+    }
+}
+
+pub type Fields = BTreeMap<String, Value>;
+
+/// A table of the clinic's database, reached through a layout made for the relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    pub layout: String,
+    /// Holds the FHIR id; unique, validated always.
+    pub key_field: String,
+    /// Every field that is read or written, the key field not among them.
+    pub fields: BTreeMap<String, FieldType>,
+}
+
+/// FileMaker's internal record id; not portable, never a sync key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowId(pub String);
+
+/// The version of a row that an edit is guarded with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModId(pub String);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub id: RowId,
+    pub mod_id: ModId,
+    /// Fields of the table as asked; one whose content is not of its type is absent here and listed in `unreadable`.
+    pub fields: Fields,
+    pub unreadable: Vec<String>,
+}
+
+impl Value {
+    /// The canonical text that hashes are made of.
+    pub fn canonical(&self) -> String {
+        match self {
+            Value::Blank => String::new(),
+            Value::Text(text) | Value::Number(text) => text.clone(),
+            Value::Date(date) => date.to_string(),
+            Value::DateTime(time) => time.to_string(),
+            Value::Flag(flag) => u8::from(*flag).to_string(),
+        }
+    }
+
+    /// Tells apart values of different types with the same text.
+    pub fn tag(&self) -> &'static str {
+        match self {
+            Value::Blank => "blank",
+            Value::Text(_) => "text",
+            Value::Number(_) => "number",
+            Value::Date(_) => "date",
+            Value::DateTime(_) => "date-time",
+            Value::Flag(_) => "flag",
+        }
+    }
+}
