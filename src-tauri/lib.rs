@@ -1,1 +1,3 @@
+//! Chart Relay keeps a clinic's FileMaker database and its FHIR server in step.
 
+pub mod adapters;

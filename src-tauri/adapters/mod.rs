@@ -1,0 +1,5 @@
+//! The only I/O of the program: one file or folder per outside system, each behind a port of the engine.
+
+pub mod doctor;
+pub mod secret;
+pub mod transport;
