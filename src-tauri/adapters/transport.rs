@@ -7,6 +7,8 @@ use engine::error::{Class, Code, Fault};
 use reqwest::{Certificate, ClientBuilder, redirect};
 use url::{Host, Url};
 
+use super::pin::{self, Fingerprint};
+
 /// How long a connection may take to come about, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -19,6 +21,8 @@ pub enum Trust {
     /// Only what this certificate authority signed (one or more certificates in PEM). The system's roots are not asked: a
     /// clinic that names its own authority wants no other.
     Authority(Vec<u8>),
+    /// Only this certificate. A FileMaker Server often has a self-signed one.
+    Pin(Fingerprint),
 }
 
 /// The base address of a server: https, or http on this machine only; without user, query or fragment; ends with a slash, so
@@ -83,6 +87,7 @@ pub fn client(base: &Url, trust: &Trust) -> Result<ClientBuilder, Fault> {
             }
             Ok(builder.https_only(true).tls_certs_only(certificates))
         }
+        Trust::Pin(fingerprint) => Ok(builder.https_only(true).tls_backend_preconfigured(pin::config(*fingerprint)?)),
     }
 }
 
