@@ -109,15 +109,18 @@ pub enum Kind {
     Link,
     /// How far a poll has come.
     Cursor,
+    /// That a table's key was seen to be unique, by trying.
+    Proof,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 2] = [Kind::Link, Kind::Cursor];
+    pub const ALL: [Kind; 3] = [Kind::Link, Kind::Cursor, Kind::Proof];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Link => "link",
             Kind::Cursor => "cursor",
+            Kind::Proof => "proof",
         }
     }
 
@@ -139,6 +142,18 @@ pub struct RecordKey {
 impl RecordKey {
     pub fn link(firm: FirmId, resource: ResourceType, id: ResourceId) -> Self {
         Self { firm, kind: Kind::Link, resource, id }
+    }
+
+    /// The cursor of a named poll of one resource type.
+    pub fn cursor(firm: FirmId, resource: ResourceType, poll: &'static str) -> Self {
+        let id = ResourceId::new(poll).expect("polls are named in this crate, by plain words");
+        Self { firm, kind: Kind::Cursor, resource, id }
+    }
+
+    /// The proof that the key of a resource type's table is unique.
+    pub fn proof(firm: FirmId, resource: ResourceType) -> Self {
+        let id = ResourceId::new("unique-key").expect("a plain word");
+        Self { firm, kind: Kind::Proof, resource, id }
     }
 
     /// `firm/kind/Type/id`, which parses back: no part can hold a slash.

@@ -88,9 +88,15 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Marks records wanted, without any lease, creating them where absent: generation + 1, the earlier of both `first_seen`, the
     /// earlier of both `not_before`. A dead record is wanted again. Durable when it returns.
     async fn want(&self, wants: &[Want]) -> Result<(), Fault>;
-    /// Wanted records that are due, oldest first: `not_before <= now`, or further ahead than `horizon`, which only a wrong
-    /// clock can have written. Whether they are leased makes no difference.
-    async fn due(&self, now: Timestamp, horizon: Duration, limit: usize) -> Result<Vec<RecordKey>, Fault>;
+    /// A firm's wanted links that are due, oldest `first_seen` first: `not_before <= now`, or further ahead than `horizon`,
+    /// which only a wrong clock can have written. Whether they are leased makes no difference; dead ones are never due.
+    async fn due(
+        &self,
+        firm: &FirmId,
+        now: Timestamp,
+        horizon: Duration,
+        limit: usize,
+    ) -> Result<Vec<(RecordKey, Timestamp)>, Fault>;
     /// All leases held, for whoever watches for overdue ones.
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault>;
     async fn read(&self, key: &RecordKey) -> Result<Option<Record>, Fault>;

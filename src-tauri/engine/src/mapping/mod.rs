@@ -9,8 +9,9 @@ use jiff::tz::TimeZone;
 use serde_json::Value as Json;
 
 use crate::{
+    error::Code,
     key::{ResourceId, ResourceType},
-    row::{FieldType, Table, Value},
+    row::{FieldType, Row, Table, Value},
 };
 
 /// What an absent element means.
@@ -62,10 +63,21 @@ pub struct Extracted {
     pub fields: BTreeMap<String, Option<Value>>,
     /// The resource that must be linked first.
     pub parent: Option<(ResourceType, ResourceId)>,
+    /// Whether the mapping's filter lets this resource in.
+    pub applies: bool,
+    /// Fields that cannot be carried over as the mapping asks, and why; they are left as they are.
+    pub refused: BTreeMap<String, Code>,
+    /// A lasting remark about the resource as a whole.
+    pub notice: Option<Code>,
 }
 
 impl ResourceMapping {
     pub fn extract(&self, _resource: &Json, _zone: &TimeZone) -> Extracted {
-        Extracted { fields: BTreeMap::new(), parent: None }
+        Extracted { fields: BTreeMap::new(), parent: None, applies: true, refused: BTreeMap::new(), notice: None }
+    }
+
+    /// A row's values in the canonical form that the mapping compares in.
+    pub fn canonical_row(&self, row: Row) -> Row {
+        row
     }
 }

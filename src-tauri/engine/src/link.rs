@@ -1,0 +1,144 @@
+//! What the ledger remembers of one link: ids, versions and keyed hashes. No value of the chart is in here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    key::RecordKey,
+    keys::{CANONICAL_FORM, FieldHash, Hasher, KeyId},
+    row::{Fields, ModId, Row, RowId},
+};
+
+/// What a run is about to write, so that whoever comes next knows our hand from a person's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub fields: BTreeMap<String, FieldHash>,
+    /// The row version an edit is guarded with; none for a create, which the unique key guards.
+    pub expected: Option<ModId>,
+    pub epoch: u64,
+    /// How often the row was looked at without a trace of the write, and when last.
+    pub checks: u32,
+    pub checked: Timestamp,
+}
+
+/// Looks at a quiet row, spread over more than the time a lost write may still take to land, before an intent is dropped.
+const CHECKS: u32 = 3;
+
+impl Intent {
+    /// Whether the write could still happen: its guard still holds.
+    fn can_land(&self, row: Option<&Row>) -> bool {
+        match (&self.expected, row) {
+            (Some(expected), Some(row)) => *expected == row.mod_id,
+            (None, row) => row.is_none(),
+            (Some(_), None) => false,
+        }
+    }
+}
+
+/// Why a link has come to its end, for now: a new version begins it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// The resource was deleted; the row stays as it is.
+    Gone,
+    /// The clinic deleted the row; it is not made again.
+    RowDeleted,
+    /// The mapping's filter leaves this resource out.
+    DoesNotApply,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkState {
+    /// Which key and which canonical form the hashes are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<KeyId>,
+    #[serde(default)]
+    form: u16,
+    /// The FHIR version that the last complete run has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<(RowId, ModId)>,
+    /// The values both sides last agreed on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub base: BTreeMap<String, FieldHash>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intents: Vec<Intent>,
+    /// Fields where a clinic's own edit is kept.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub differs: BTreeSet<String>,
+    /// Fields that the mapping could not carry over.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub refused: BTreeSet<String>,
+    /// The parent whose row was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RecordKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+impl LinkState {
+    /// Reads a record's state. Hashes of another key or form are left out: they say nothing about today's values. A state that
+    /// cannot be read counts as none, which costs a comparison and never a value.
+    pub fn parse(text: &str, hasher: &Hasher) -> Self {
+        let mut state: LinkState = serde_json::from_str(text).unwrap_or_default();
+        if state.key.as_ref() != Some(hasher.key_id()) || state.form != CANONICAL_FORM {
+            state.base.clear();
+            for intent in &mut state.intents {
+                intent.fields.clear();
+            }
+        }
+        state.key = Some(hasher.key_id().clone());
+        state.form = CANONICAL_FORM;
+        state
+    }
+
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).expect("a link state of plain texts always has a JSON form")
+    }
+
+    /// Takes in what a read of the row tells about our own writes. A field that holds what we meant to write was written by us,
+    /// so it is the base now; an intent whose guard no longer holds can never land and is forgotten.
+    pub fn absorb(&mut self, row: Option<&Row>, hashes: &BTreeMap<String, FieldHash>) {
+        for (field, hash) in hashes {
+            if self.intents.iter().any(|intent| intent.fields.get(field) == Some(hash)) {
+                self.base.insert(field.clone(), *hash);
+            }
+        }
+        self.intents.retain(|intent| intent.can_land(row));
+    }
+
+    pub fn intend(&mut self, fields: BTreeMap<String, FieldHash>, expected: Option<ModId>, epoch: u64, now: Timestamp) {
+        self.intents.push(Intent { fields, expected, epoch, checks: 0, checked: now });
+    }
+
+    /// The write just answered: it happened, or it certainly did not. Either way its intent is settled.
+    pub fn settle_last(&mut self) {
+        self.intents.pop();
+    }
+
+    /// After a look that found nothing to do: counts it for the intents still open, and drops those looked for often enough over
+    /// longer than `horizon`. Answers how long to wait for the next look, if any intent is left.
+    pub fn look_again(&mut self, now: Timestamp, horizon: Duration) -> Option<Duration> {
+        let spacing = horizon / 2;
+        for intent in &mut self.intents {
+            // The distance either way: a clock set back must not keep an intent open for a day.
+            if now.duration_since(intent.checked).unsigned_abs() >= spacing {
+                intent.checks += 1;
+                intent.checked = now;
+            }
+        }
+        self.intents.retain(|intent| intent.checks < CHECKS);
+        (!self.intents.is_empty()).then_some(spacing)
+    }
+}
+
+/// The hashes of a row's fields.
+pub fn hashes(hasher: &Hasher, key: &RecordKey, fields: &Fields) -> BTreeMap<String, FieldHash> {
+    fields.iter().map(|(field, value)| (field.clone(), hasher.hash(key, field, value))).collect()
+}

@@ -1,0 +1,94 @@
+//! The engine's own settings; where they come from is the configuration's affair.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::{keys::ClinicKey, ledger::Owner, mapping::Mapping, ports::FirmPorts, retry::Backoff, snapshot::Limits};
+
+/// How one firm's FHIR server is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PollPlan {
+    pub every: Duration,
+    /// How far behind the watermark each poll looks again: longer than any transaction of the server.
+    pub overlap: Duration,
+    /// How far the watermark stays behind the server's clock.
+    pub settle: Duration,
+    /// Between full comparisons.
+    pub sweep_every: Duration,
+    /// Between probes of a connection that nothing else has heard from.
+    pub probe_every: Duration,
+}
+
+impl Default for PollPlan {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(10),
+            overlap: Duration::from_secs(5 * 60),
+            settle: Duration::from_secs(2 * 60),
+            sweep_every: Duration::from_secs(60 * 60),
+            probe_every: Duration::from_secs(20),
+        }
+    }
+}
+
+/// One clinic, ready to be served.
+#[derive(Debug, Clone)]
+pub struct Firm {
+    pub ports: FirmPorts,
+    pub mapping: Mapping,
+    /// The clinic's own time: FileMaker keeps local times without a zone.
+    pub zone: TimeZone,
+    pub plan: PollPlan,
+}
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub owner: Owner,
+    pub clinic_key: ClinicKey,
+    /// Seed of all chance in the engine.
+    pub seed: u64,
+    /// Runs at once on this station.
+    pub runs: usize,
+    /// Messages asked for at once.
+    pub receive_batch: usize,
+    /// How long a receive waits for the first message.
+    pub receive_wait: Duration,
+    /// Between looks for records that have become due.
+    pub due_every: Duration,
+    pub lease_term: Duration,
+    /// Failed attempts after which a record is dead-lettered.
+    pub attempts: u32,
+    pub backoff: Backoff,
+    /// Between tries at a record that somebody has open.
+    pub record_open_retry: Duration,
+    /// How long a resource that was announced may stay invisible before it counts as not there.
+    pub not_found_patience: Duration,
+    /// No wait is longer; what is due later than this was written by a wrong clock.
+    pub longest_wait: Duration,
+    /// How long a drain waits for what runs.
+    pub drain_grace: Duration,
+    pub limits: Limits,
+}
+
+impl Settings {
+    pub fn new(owner: Owner, clinic_key: ClinicKey, seed: u64) -> Self {
+        Self {
+            owner,
+            clinic_key,
+            seed,
+            runs: 8,
+            receive_batch: 10,
+            receive_wait: Duration::from_secs(20),
+            due_every: Duration::from_secs(1),
+            lease_term: Duration::from_secs(30),
+            attempts: 8,
+            backoff: Backoff { base: Duration::from_secs(1), most: Duration::from_secs(5 * 60) },
+            record_open_retry: Duration::from_secs(60),
+            not_found_patience: Duration::from_secs(10 * 60),
+            longest_wait: Duration::from_secs(60 * 60),
+            drain_grace: Duration::from_secs(20),
+            limits: Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What the engine shows of itself, and the verdict that the icon shows. Ids, counts, codes and times only.
+
+use std::{collections::VecDeque, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    connection::{Health, Side},
+    error::Code,
+    key::{FirmId, RecordKey, ResourceType},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Running,
+    /// Nothing new begins; what runs is finished.
+    Draining,
+    Stopped,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionView {
+    pub firm: FirmId,
+    pub side: Side,
+    pub health: Health,
+    /// Time since the last answer.
+    pub silent_for: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollView {
+    pub firm: FirmId,
+    pub resource: ResourceType,
+    pub every: Duration,
+    /// Time since the last complete poll, the last complete sweep.
+    pub polled: Option<Duration>,
+    pub swept: Option<Duration>,
+    pub watermark: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub runs: u64,
+    pub rows_created: u64,
+    pub rows_edited: u64,
+    /// Runs that found nothing to write.
+    pub unchanged: u64,
+    pub retries: u64,
+    pub hints: u64,
+    pub deliveries: u64,
+    pub acknowledged: u64,
+    pub coalesced: u64,
+}
+
+/// A line of "last events".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub at: Timestamp,
+    pub key: RecordKey,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum What {
+    Created { fields: usize },
+    Edited { fields: usize },
+    Waits { code: Code },
+    Retries { code: Code, attempt: u32 },
+    NeedsAttention { code: Code },
+    Kept { code: Code },
+}
+
+/// The state in one word, in order of precedence (the first that applies).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Verdict {
+    NeedsAttention {
+        items: u64,
+    },
+    CannotReach {
+        firm: FirmId,
+        side: Side,
+        since: Timestamp,
+        code: Code,
+    },
+    NoNews {
+        for_: Duration,
+    },
+    Paused {
+        until: Timestamp,
+    },
+    Working {
+        waiting: u64,
+    },
+    Starting,
+    /// Proven at this time, and only then said.
+    UpToDate {
+        at: Timestamp,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Rises with each.
+    pub revision: u64,
+    pub at: Timestamp,
+    pub phase: Phase,
+    pub paused_until: Option<Timestamp>,
+    pub connections: Vec<ConnectionView>,
+    pub polls: Vec<PollView>,
+    /// In the queue, about.
+    pub queue_waiting: u64,
+    pub queue_in_flight: u64,
+    /// Time since a receive last came back, and since one last came back empty.
+    pub received: Option<Duration>,
+    pub received_empty: Option<Duration>,
+    pub records: u64,
+    pub wanted: u64,
+    pub oldest_wanted: Option<Duration>,
+    pub running: Vec<RecordKey>,
+    pub leases_held: u64,
+    pub leases_overdue: u64,
+    pub dead: u64,
+    pub differs: u64,
+    pub totals: Totals,
+    pub recent: VecDeque<Event>,
+    /// Why the engine stopped itself.
+    pub fatal: Option<Code>,
+    pub verdict: Verdict,
+}
+
+/// How old things may be before the verdict changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Oldest thing wanted.
+    pub waiting: Duration,
+    /// A connection that is away is said to be so after this and three failed probes.
+    pub away: Duration,
+    /// The queue must have answered within this.
+    pub receive: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { waiting: Duration::from_secs(120), away: Duration::from_secs(60), receive: Duration::from_secs(90) }
+    }
+}
+
+impl Snapshot {
+    pub fn empty(at: Timestamp) -> Self {
+        Self {
+            revision: 0,
+            at,
+            phase: Phase::Running,
+            paused_until: None,
+            connections: Vec::new(),
+            polls: Vec::new(),
+            queue_waiting: 0,
+            queue_in_flight: 0,
+            received: None,
+            received_empty: None,
+            records: 0,
+            wanted: 0,
+            oldest_wanted: None,
+            running: Vec::new(),
+            leases_held: 0,
+            leases_overdue: 0,
+            dead: 0,
+            differs: 0,
+            totals: Totals::default(),
+            recent: VecDeque::new(),
+            fatal: None,
+            verdict: Verdict::Starting,
+        }
+    }
+
+    /// The verdict on everything else in the snapshot. "Up to date" is what is left when every other answer is ruled out.
+    pub fn judge(&self, limits: &Limits) -> Verdict {
+        let stopped =
+            self.connections.iter().filter(|connection| matches!(connection.health, Health::Stopped { .. })).count();
+        let attention = self.dead + self.leases_overdue + stopped as u64 + u64::from(self.fatal.is_some());
+        if attention > 0 {
+            return Verdict::NeedsAttention { items: attention };
+        }
+        for connection in &self.connections {
+            if let Health::Away { since, code, failed_probes, .. } = &connection.health
+                && *failed_probes >= 3
+                && connection.silent_for.is_none_or(|silent| silent > limits.away)
+            {
+                return Verdict::CannotReach {
+                    firm: connection.firm.clone(),
+                    side: connection.side,
+                    since: *since,
+                    code: *code,
+                };
+            }
+        }
+        let silence = self
+            .polls
+            .iter()
+            .filter_map(|poll| poll.polled.filter(|polled| *polled > poll.every * 3))
+            .chain(self.received.filter(|received| *received > limits.receive))
+            .max();
+        if let (Some(for_), None) = (silence, self.paused_until) {
+            return Verdict::NoNews { for_ };
+        }
+        if let Some(until) = self.paused_until {
+            return Verdict::Paused { until };
+        }
+        let proven = self.received_empty.is_some()
+            && self.polls.iter().all(|poll| poll.polled.is_some() && poll.swept.is_some())
+            && self.connections.iter().all(|connection| connection.health == Health::Up);
+        let busy = self.wanted > 0 || self.queue_waiting > 0 || !self.running.is_empty() || self.queue_in_flight > 0;
+        if busy && self.received.is_some() {
+            return Verdict::Working { waiting: self.wanted.max(self.queue_waiting + self.running.len() as u64) };
+        }
+        if !proven {
+            return Verdict::Starting;
+        }
+        Verdict::UpToDate { at: self.at }
+    }
+}
