@@ -1,0 +1,4 @@
+//! The FileMaker simulator over real HTTP: transcripts of the fact sheet, faults, and a public client that we did not write.
+
+mod client;
+mod transcripts;
