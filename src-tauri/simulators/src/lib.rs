@@ -1,5 +1,7 @@
 //! Stand-ins for servers that cannot be had on a developer's machine: real HTTP servers on loopback, with faults that
 //! can be switched on. For tests and the demo only; everything they hold is synthetic.
 
+pub mod fhir;
 pub mod filemaker;
 pub mod listen;
+pub mod synthetic;
