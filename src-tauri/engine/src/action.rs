@@ -39,3 +39,18 @@ pub struct Asked {
     pub person: Option<String>,
     pub answer: oneshot::Sender<Result<(), crate::error::Fault>>,
 }
+
+impl Action {
+    /// For the audit log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::SyncNow => "sync-now",
+            Action::Pause { .. } => "pause",
+            Action::Resume => "resume",
+            Action::Retry { .. } => "retry",
+            Action::SetAside { aside: true, .. } => "set-aside",
+            Action::SetAside { aside: false, .. } => "put-back",
+            Action::DropLetters { .. } => "drop-letters",
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The doors to the outside. Each has two real adapters and an in-memory fake, and all pass one contract suite
 //! (`tests/contract`). Vendor types stop behind them; every error is a [`Fault`].
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -217,14 +217,4 @@ impl fmt::Debug for PageToken {
 pub struct FirmPorts {
     pub fhir: Arc<dyn FhirServer>,
     pub clinic: Arc<dyn ClinicDatabase>,
-}
-
-/// Everything outside.
-#[derive(Debug, Clone)]
-pub struct Ports {
-    pub clock: Arc<dyn Clock>,
-    pub queue: Arc<dyn Queue>,
-    pub ledger: Arc<dyn Ledger>,
-    pub audit: Arc<dyn AuditLog>,
-    pub firms: BTreeMap<FirmId, FirmPorts>,
 }

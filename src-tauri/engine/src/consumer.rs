@@ -1,0 +1,515 @@
+//! Queue deliveries and due records become runs: one at a time for each key, never more than the station has permits for.
+//!
+//! All of the bookkeeping belongs to one task. A permit is free before anything is received. Hints for a key that is about to run
+//! join that run; hints for one that is running lead to exactly one more. A delivery is acknowledged when every hint in it
+//! is covered: its run was committed, or its record was marked wanted, or it was dead-lettered.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    error::{Class, Code, Fault},
+    hint::{self, Hint},
+    key::{FirmId, Kind, RecordKey},
+    keys::Seal,
+    lease::{Keeper, Watch},
+    ledger::{Claim, Commit, DeadLetter, Finish, LedgerError, Take, Want},
+    ports::{Delivery, Queue, Receipt},
+    reconcile::{Outcome, Reconciler, Stop, later},
+    snapshot::What,
+    status::Status,
+    supervisor::Gate,
+};
+
+/// A wish of a person that some keys be run now.
+#[derive(Debug)]
+pub enum Order {
+    Run(Vec<RecordKey>),
+    /// Look for due records now.
+    Look,
+}
+
+#[derive(Debug)]
+pub struct Consumer {
+    pub reconciler: Arc<Reconciler>,
+    pub queue: Arc<dyn Queue>,
+    pub keeper: Arc<Keeper>,
+    pub watch: Arc<Watch>,
+    pub status: Arc<Status>,
+    pub seal: Seal,
+}
+
+/// A key that is to run or runs.
+#[derive(Debug)]
+struct Active {
+    running: bool,
+    first_seen: Timestamp,
+    /// Deliveries that this run covers.
+    tickets: Vec<Receipt>,
+    /// Deliveries that came while it ran: for one more run.
+    later: Vec<Receipt>,
+}
+
+/// How a run of one key ended.
+#[derive(Debug)]
+enum End {
+    /// Committed; wanted again at once if `again`.
+    Covered { again: bool },
+    /// Somebody else holds the lease, and the record is marked wanted.
+    Busy,
+    /// Nothing was written down (our ledger is away): the delivery must come again.
+    NotCovered(Fault),
+}
+
+/// The bookkeeping of one life of the consumer.
+struct Desk {
+    active: BTreeMap<RecordKey, Active>,
+    ready: VecDeque<RecordKey>,
+    /// Hints of each delivery that are not covered yet.
+    open: BTreeMap<Receipt, usize>,
+    done: Vec<Receipt>,
+    /// Keys not to be looked at again before this elapsed time: somebody else is at work on them.
+    postponed: BTreeMap<RecordKey, Duration>,
+}
+
+type Runs = JoinSet<(RecordKey, Result<End, Fault>)>;
+
+impl Consumer {
+    /// Works until the gate is closed for good and what runs is finished; `Err` where our own storage is at fault.
+    pub async fn work(&self, mut gate: watch::Receiver<Gate>, orders: &mut mpsc::Receiver<Order>) -> Result<(), Fault> {
+        let settings = &self.reconciler.settings;
+        let mut desk = Desk {
+            active: BTreeMap::new(),
+            ready: VecDeque::new(),
+            open: BTreeMap::new(),
+            done: Vec::new(),
+            postponed: BTreeMap::new(),
+        };
+        let mut runs: Runs = JoinSet::new();
+        let mut receiving: Option<BoxFuture<'_, Result<Vec<Delivery>, Fault>>> = None;
+        let mut acknowledging: Option<BoxFuture<'_, Result<(), Fault>>> = None;
+        // Before the next receive, after one that failed.
+        let mut pause = Duration::ZERO;
+        let mut due = tokio::time::interval(settings.due_every);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let now = *gate.borrow_and_update();
+            if now != Gate::Open {
+                // What it may have taken already becomes visible again by itself.
+                receiving = None;
+            }
+            if now == Gate::Closed {
+                if desk.active.is_empty() && desk.done.is_empty() && acknowledging.is_none() {
+                    return Ok(());
+                }
+            }
+            // What is on the desk is finished even while the gate is shut: nothing may be left half done.
+            while runs.len() < settings.runs
+                && let Some(key) = desk.ready.pop_front()
+            {
+                self.start(&mut desk, &mut runs, key);
+            }
+            let free = settings.runs.saturating_sub(runs.len() + desk.ready.len());
+            if receiving.is_none() && now == Gate::Open && free > 0 {
+                let max = free.min(settings.receive_batch);
+                let pause = std::mem::take(&mut pause);
+                let receive = async move {
+                    tokio::time::sleep(pause).await;
+                    self.queue.receive(max, settings.receive_wait).await
+                };
+                receiving = Some(receive.boxed());
+            }
+            if acknowledging.is_none() && !desk.done.is_empty() {
+                acknowledging = Some(self.acknowledge(std::mem::take(&mut desk.done)).boxed());
+            }
+            self.status.running(desk.active.iter().filter(|(_, active)| active.running).map(|(key, _)| key));
+            tokio::select! {
+                biased;
+                Some(ended) = runs.join_next() => self.ended(&mut desk, ended)?,
+                acknowledged = wait(&mut acknowledging) => {
+                    acknowledging = None;
+                    acknowledged?;
+                }
+                received = wait(&mut receiving) => {
+                    receiving = None;
+                    match received {
+                        Ok(deliveries) => self.received(&mut desk, deliveries).await?,
+                        Err(fault) if fault.class == Class::Fatal => return Err(fault),
+                        Err(fault) => {
+                            tracing::warn!(%fault, "the queue did not answer");
+                            pause = self.reconciler.chance.around(Duration::from_secs(2));
+                        }
+                    }
+                }
+                Some(order) = orders.recv() => match order {
+                    Order::Run(keys) => {
+                        let seen = self.reconciler.clock.now();
+                        for key in keys {
+                            desk.add(key, seen, None);
+                        }
+                    }
+                    Order::Look => due.reset_immediately(),
+                },
+                changed = gate.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                _ = due.tick(), if now == Gate::Open && free > 0 => self.look_for_due(&mut desk, free).await?,
+            }
+        }
+    }
+
+    /// Takes a delivery apart and puts its hints on the desk.
+    async fn received(&self, desk: &mut Desk, deliveries: Vec<Delivery>) -> Result<(), Fault> {
+        self.status.received(deliveries.is_empty());
+        let mut blocked: Vec<(Receipt, Vec<Want>)> = Vec::new();
+        for delivery in deliveries {
+            self.keeper.keep(delivery.receipt.clone());
+            match hint::decode(&delivery.body) {
+                Ok(hints) => {
+                    self.status.count(|totals| totals.hints += hints.len() as u64);
+                    if let Some(wants) = self.all_blocked(&hints) {
+                        blocked.push((delivery.receipt, wants));
+                        continue;
+                    }
+                    desk.open.insert(delivery.receipt.clone(), hints.len());
+                    for hint in hints {
+                        if desk.add(hint.key(), hint.at, Some(delivery.receipt.clone())) {
+                            self.status.count(|totals| totals.coalesced += 1);
+                        }
+                    }
+                }
+                Err(malformed) => self.bury(desk, delivery, &malformed).await?,
+            }
+        }
+        if !blocked.is_empty() {
+            let wants: Vec<_> = blocked.iter().flat_map(|(_, wants)| wants.clone()).collect();
+            match self.reconciler.ledger.want(&wants).await {
+                Ok(()) => desk.done.extend(blocked.into_iter().map(|(receipt, _)| receipt)),
+                Err(fault) => self.not_covered(blocked.into_iter().map(|(receipt, _)| receipt), fault)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the connections of every hint's firm are blocked, its records are marked wanted instead of run.
+    fn all_blocked(&self, hints: &[Hint]) -> Option<Vec<Want>> {
+        let now = self.reconciler.clock.now();
+        hints
+            .iter()
+            .map(|hint| {
+                let code = self.reconciler.connections.blocked(&hint.firm)?;
+                Some(Want { key: hint.key(), first_seen: hint.at, not_before: now, waits_for: Some(code) })
+            })
+            .collect()
+    }
+
+    async fn bury(&self, desk: &mut Desk, delivery: Delivery, malformed: &hint::Malformed) -> Result<(), Fault> {
+        tracing::warn!(message = delivery.id, %malformed, "a message could not be read");
+        let letter = DeadLetter {
+            sealed_body: self.seal.seal(&delivery.id, delivery.body.as_bytes()),
+            id: delivery.id,
+            code: Code::Malformed,
+            reason: malformed.to_string(),
+            first_seen: delivery.first_sent,
+        };
+        match self.reconciler.ledger.bury(letter).await {
+            Ok(()) => desk.done.push(delivery.receipt),
+            Err(fault) => self.not_covered([delivery.receipt].into_iter(), fault)?,
+        }
+        Ok(())
+    }
+
+    /// These deliveries come again by themselves.
+    fn not_covered(&self, receipts: impl Iterator<Item = Receipt>, fault: Fault) -> Result<(), Fault> {
+        for receipt in receipts {
+            self.keeper.release(&receipt);
+        }
+        if fault.class == Class::Fatal {
+            return Err(fault);
+        }
+        tracing::warn!(%fault, "deliveries are left to come again");
+        Ok(())
+    }
+
+    async fn acknowledge(&self, receipts: Vec<Receipt>) -> Result<(), Fault> {
+        for receipt in &receipts {
+            self.keeper.release(receipt);
+        }
+        match self.queue.acknowledge(&receipts).await {
+            Ok(refused) => {
+                // They come again and find nothing to do.
+                self.status.count(|totals| totals.acknowledged += (receipts.len() - refused.len()) as u64);
+                Ok(())
+            }
+            Err(fault) if fault.class == Class::Fatal => Err(fault),
+            Err(fault) => {
+                tracing::warn!(%fault, deliveries = receipts.len(), "deliveries were not acknowledged; they come again");
+                Ok(())
+            }
+        }
+    }
+
+    /// Finds records whose time has come, firm by firm, so that one firm's backlog does not hide another's.
+    async fn look_for_due(&self, desk: &mut Desk, free: usize) -> Result<(), Fault> {
+        let reconciler = &self.reconciler;
+        reconciler.budget.tick();
+        let elapsed = reconciler.clock.elapsed();
+        desk.postponed.retain(|_, until| *until > elapsed);
+        let firms: Vec<&FirmId> =
+            reconciler.firms.keys().filter(|firm| reconciler.connections.blocked(firm).is_none()).collect();
+        let share = free.div_ceil(firms.len().max(1));
+        for firm in firms {
+            let limit = share + desk.postponed.len() + desk.active.len();
+            let now = reconciler.clock.now();
+            match reconciler.ledger.due(firm, now, reconciler.settings.longest_wait, limit).await {
+                Ok(due) => {
+                    let fresh = due
+                        .into_iter()
+                        .filter(|(key, _)| !desk.postponed.contains_key(key) && !desk.active.contains_key(key))
+                        .take(share)
+                        .collect::<Vec<_>>();
+                    for (key, first_seen) in fresh {
+                        desk.add(key, first_seen, None);
+                    }
+                }
+                Err(fault) if fault.class == Class::Fatal => return Err(fault),
+                Err(fault) => tracing::warn!(%fault, "the ledger was not asked for due records"),
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, desk: &mut Desk, runs: &mut Runs, key: RecordKey) {
+        let Some(active) = desk.active.get_mut(&key) else { return };
+        active.running = true;
+        let first_seen = active.first_seen;
+        let run = Run {
+            reconciler: self.reconciler.clone(),
+            keeper: self.keeper.clone(),
+            watch: self.watch.clone(),
+            status: self.status.clone(),
+        };
+        runs.spawn(async move {
+            // A panic in a run is that run's failure, not the consumer's.
+            let end = std::panic::AssertUnwindSafe(run.once(&key, first_seen)).catch_unwind().await;
+            let end = match end {
+                Ok(end) => end,
+                Err(_) => run.panicked(&key, first_seen).await,
+            };
+            (key, end)
+        });
+    }
+
+    fn ended(
+        &self,
+        desk: &mut Desk,
+        ended: Result<(RecordKey, Result<End, Fault>), tokio::task::JoinError>,
+    ) -> Result<(), Fault> {
+        // Runs are neither aborted nor do their panics get here.
+        let Ok((key, end)) = ended else { return Ok(()) };
+        let end = end?;
+        self.status.count(|totals| totals.runs += 1);
+        let Some(active) = desk.active.remove(&key) else { return Ok(()) };
+        let mut again = false;
+        match end {
+            End::Covered { again: wanted } => {
+                desk.cover(active.tickets);
+                again = wanted;
+            }
+            End::Busy => {
+                desk.cover(active.tickets);
+                let pause = self.reconciler.settings.lease_term / 3;
+                desk.postponed.insert(key.clone(), self.reconciler.clock.elapsed() + pause);
+            }
+            End::NotCovered(fault) => {
+                for receipt in &active.tickets {
+                    desk.open.remove(receipt);
+                }
+                self.not_covered(active.tickets.into_iter(), fault)?;
+            }
+        }
+        if again || !active.later.is_empty() {
+            desk.again(key, active.first_seen, active.later);
+        }
+        Ok(())
+    }
+}
+
+impl Desk {
+    /// Puts a key on the desk. True if it joined what was there already.
+    fn add(&mut self, key: RecordKey, first_seen: Timestamp, ticket: Option<Receipt>) -> bool {
+        if let Some(active) = self.active.get_mut(&key) {
+            let tickets = if active.running { &mut active.later } else { &mut active.tickets };
+            tickets.extend(ticket);
+            return true;
+        }
+        self.postponed.remove(&key);
+        self.again(key, first_seen, ticket.into_iter().collect());
+        false
+    }
+
+    fn again(&mut self, key: RecordKey, first_seen: Timestamp, tickets: Vec<Receipt>) {
+        self.ready.push_back(key.clone());
+        self.active.insert(key, Active { running: false, first_seen, tickets, later: Vec::new() });
+    }
+
+    /// One hint of each of these deliveries is covered.
+    fn cover(&mut self, tickets: Vec<Receipt>) {
+        for receipt in tickets {
+            let Some(left) = self.open.get_mut(&receipt) else { continue };
+            *left -= 1;
+            if *left == 0 {
+                self.open.remove(&receipt);
+                self.done.push(receipt);
+            }
+        }
+    }
+}
+
+async fn wait<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What one run needs.
+struct Run {
+    reconciler: Arc<Reconciler>,
+    keeper: Arc<Keeper>,
+    watch: Arc<Watch>,
+    status: Arc<Status>,
+}
+
+impl Run {
+    async fn once(&self, key: &RecordKey, first_seen: Timestamp) -> Result<End, Fault> {
+        let reconciler = &self.reconciler;
+        if key.kind != Kind::Link {
+            return Ok(End::Covered { again: false });
+        }
+        if let Some(code) = reconciler.connections.blocked(&key.firm) {
+            return self.want(key, first_seen, Some(code), Duration::ZERO, End::Covered { again: false }).await;
+        }
+        let asked = reconciler.clock.elapsed();
+        let claim = Claim {
+            owner: reconciler.settings.owner.clone(),
+            term: reconciler.settings.lease_term,
+            overdue: self.watch.overdue(key, asked),
+            now: reconciler.clock.now(),
+        };
+        let (record, lease) = match reconciler.ledger.take(key, &claim).await {
+            Ok(Take::Taken(record, lease)) => (record, lease),
+            Ok(Take::Busy(held)) => {
+                self.watch.observe(key, &held, asked);
+                return self.want(key, first_seen, Some(Code::LeaseBusy), Duration::ZERO, End::Busy).await;
+            }
+            Err(fault) => return self.storage(fault),
+        };
+        self.watch.forget(key);
+        let held = self.keeper.hold(lease, asked);
+        let first_seen = record.wanted.map_or(first_seen, |wanted| wanted.first_seen.min(first_seen));
+        let ran = reconciler.run(&held, &record, first_seen).await;
+        self.keeper.let_go(&held);
+        let outcome = match ran {
+            Ok(outcome) => outcome,
+            Err(Stop::LeaseLost) => {
+                let wait = reconciler.settings.lease_term / 3;
+                return self.want(key, first_seen, Some(Code::LeaseLost), wait, End::Busy).await;
+            }
+            Err(Stop::Storage(fault)) => return self.storage(fault),
+        };
+        self.tell(key, &outcome);
+        let done = outcome.finish == Finish::Done;
+        let commit = Commit {
+            state: outcome.state.text(),
+            finish: outcome.finish,
+            notice: outcome.notice,
+            generation: record.generation,
+            now: reconciler.clock.now(),
+        };
+        match reconciler.ledger.commit(&held.lease, commit).await {
+            Ok(wanted) => Ok(End::Covered { again: wanted && done }),
+            Err(LedgerError::Lost) => {
+                let wait = reconciler.settings.lease_term / 3;
+                self.want(key, first_seen, Some(Code::LeaseLost), wait, End::Busy).await
+            }
+            Err(LedgerError::Fault(fault)) => self.storage(fault),
+        }
+    }
+
+    /// Our own fault or not: a panic counts as a failed attempt, so that a record that always panics ends as a dead letter.
+    async fn panicked(&self, key: &RecordKey, first_seen: Timestamp) -> Result<End, Fault> {
+        tracing::error!(%key, "a run panicked");
+        let reconciler = &self.reconciler;
+        let claim = Claim {
+            owner: reconciler.settings.owner.clone(),
+            term: reconciler.settings.lease_term,
+            overdue: None,
+            now: reconciler.clock.now(),
+        };
+        let (record, lease) = match reconciler.ledger.take(key, &claim).await {
+            Ok(Take::Taken(record, lease)) => (record, lease),
+            Ok(Take::Busy(_)) => {
+                return self.want(key, first_seen, Some(Code::Unexpected), Duration::ZERO, End::Busy).await;
+            }
+            Err(fault) => return self.storage(fault),
+        };
+        let now = reconciler.clock.now();
+        let finish = if record.attempts + 1 >= reconciler.settings.attempts {
+            self.status.event(key, What::NeedsAttention { code: Code::Unexpected });
+            Finish::Dead { code: Code::Unexpected }
+        } else {
+            let wait = reconciler.settings.backoff.after(record.attempts, &reconciler.chance);
+            Finish::Later { not_before: later(now, wait), waits_for: Some(Code::Unexpected), attempt: true }
+        };
+        let commit = Commit { state: record.state, finish, notice: record.notice, generation: record.generation, now };
+        match reconciler.ledger.commit(&lease, commit).await {
+            Ok(_) => Ok(End::Covered { again: false }),
+            Err(LedgerError::Lost) => self.want(key, first_seen, None, Duration::ZERO, End::Busy).await,
+            Err(LedgerError::Fault(fault)) => self.storage(fault),
+        }
+    }
+
+    async fn want(
+        &self,
+        key: &RecordKey,
+        first_seen: Timestamp,
+        waits_for: Option<Code>,
+        wait: Duration,
+        end: End,
+    ) -> Result<End, Fault> {
+        let not_before = later(self.reconciler.clock.now(), wait);
+        let want = Want { key: key.clone(), first_seen, not_before, waits_for };
+        match self.reconciler.ledger.want(&[want]).await {
+            Ok(()) => Ok(end),
+            Err(fault) => self.storage(fault),
+        }
+    }
+
+    fn storage(&self, fault: Fault) -> Result<End, Fault> {
+        if fault.class == Class::Fatal { Err(fault) } else { Ok(End::NotCovered(fault)) }
+    }
+
+    fn tell(&self, key: &RecordKey, outcome: &Outcome) {
+        self.status.count(|totals| match &outcome.what {
+            Some(What::Created { .. }) => totals.rows_created += 1,
+            Some(What::Edited { .. }) => totals.rows_edited += 1,
+            Some(What::Retries { .. }) => totals.retries += 1,
+            _ if outcome.finish == Finish::Done => totals.unchanged += 1,
+            _ => {}
+        });
+        if let Some(what) = &outcome.what {
+            self.status.event(key, what.clone());
+        }
+    }
+}
