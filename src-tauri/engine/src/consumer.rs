@@ -435,6 +435,7 @@ impl Run {
             finish: outcome.finish,
             notice: outcome.notice,
             generation: record.generation,
+            first_seen,
             now: reconciler.clock.now(),
         };
         match reconciler.ledger.commit(&held.lease, commit).await {
@@ -472,7 +473,14 @@ impl Run {
             let wait = reconciler.settings.backoff.after(record.attempts, &reconciler.chance);
             Finish::Later { not_before: later(now, wait), waits_for: Some(Code::Unexpected), attempt: true }
         };
-        let commit = Commit { state: record.state, finish, notice: record.notice, generation: record.generation, now };
+        let commit = Commit {
+            state: record.state,
+            finish,
+            notice: record.notice,
+            generation: record.generation,
+            first_seen,
+            now,
+        };
         match reconciler.ledger.commit(&lease, commit).await {
             Ok(_) => Ok(End::Covered { again: false }),
             Err(LedgerError::Lost) => self.want(key, first_seen, None, Duration::ZERO, End::Busy).await,

@@ -325,7 +325,8 @@ impl Ledger for MemoryLedger {
                 Finish::Later { not_before, waits_for, attempt } => {
                     record.attempts += u32::from(attempt);
                     record.dead = None;
-                    let first_seen = record.wanted.map_or(commit.now, |wanted| wanted.first_seen);
+                    let first_seen =
+                        record.wanted.map_or(commit.first_seen, |wanted| wanted.first_seen.min(commit.first_seen));
                     // What was marked since the run began keeps its own time.
                     let not_before = match record.wanted {
                         Some(wanted) if moved => wanted.not_before.min(not_before),

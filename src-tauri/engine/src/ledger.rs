@@ -118,7 +118,8 @@ pub struct Want {
 pub enum Finish {
     /// All is agreed: attempts and dead mark are cleared, and the mark *wanted* if the generation has not moved.
     Done,
-    /// To be run again: stays or becomes wanted, not before this. `attempt` counts one more failure.
+    /// To be run again: stays or becomes wanted, not before this (or before what a mark made since the run began asks, if that
+    /// is earlier). `attempt` counts one more failure.
     Later { not_before: Timestamp, waits_for: Option<Code>, attempt: bool },
     /// Dead-lettered with its reason; no longer wanted unless the generation has moved.
     Dead { code: Code },
@@ -131,6 +132,8 @@ pub struct Commit {
     pub notice: Option<Code>,
     /// The generation the run was taken at.
     pub generation: u64,
+    /// Since when the work has waited; kept where the run ends with [`Finish::Later`].
+    pub first_seen: Timestamp,
     pub now: Timestamp,
 }
 

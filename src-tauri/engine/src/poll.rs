@@ -294,7 +294,7 @@ impl Poller {
     ) -> Result<Cursor, Unfinished> {
         self.keeper.let_go(held);
         let now = self.reconciler.clock.now();
-        let commit = |state| Commit { state, finish: Finish::Done, notice: None, generation, now };
+        let commit = |state| Commit { state, finish: Finish::Done, notice: None, generation, first_seen: now, now };
         match result {
             Ok(cursor) => {
                 let state = serde_json::to_string(&cursor).expect("a cursor of times and texts has a JSON form");

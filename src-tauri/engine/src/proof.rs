@@ -33,7 +33,8 @@ pub async fn note(
         Take::Busy(_) => Err(LedgerError::Lost),
         Take::Taken(record, lease) => {
             let generation = record.generation;
-            let commit = Commit { state: text(table), finish: Finish::Done, notice: None, generation, now };
+            let commit =
+                Commit { state: text(table), finish: Finish::Done, notice: None, generation, first_seen: now, now };
             ledger.commit(&lease, commit).await.map(|_| ())
         }
     }

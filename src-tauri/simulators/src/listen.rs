@@ -65,15 +65,8 @@ impl Door {
         let address = listener.local_addr()?;
         let (wish, wishes) = watch::channel(Gate::Open);
         let (reached, state) = watch::channel(Gate::Open);
-        let keeper = Arc::new(tokio::spawn(keep(
-            listener, address, wishes, reached, handler,
-        )));
-        Ok(Self {
-            address,
-            wish: Arc::new(wish),
-            state,
-            keeper,
-        })
+        let keeper = Arc::new(tokio::spawn(keep(listener, address, wishes, reached, handler)));
+        Ok(Self { address, wish: Arc::new(wish), state, keeper })
     }
 
     /// The address it listens on.
@@ -113,11 +106,7 @@ impl Door {
             changes
         });
         // An error means that the keeper has gone, which is as closed as can be.
-        let _ = self
-            .state
-            .clone()
-            .wait_for(|state| *state == gate || *state == Gate::Closed)
-            .await;
+        let _ = self.state.clone().wait_for(|state| *state == gate || *state == Gate::Closed).await;
     }
 }
 
@@ -203,14 +192,10 @@ where
             match work.await {
                 Ok(Outcome::Reply(response)) => Ok(response),
                 // An error here makes hyper close the connection without an answer.
-                Ok(Outcome::HangUp) | Err(_) => {
-                    Err(io::Error::from(io::ErrorKind::ConnectionAborted))
-                }
+                Ok(Outcome::HangUp) | Err(_) => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
             }
         }
     });
     // The error is the caller's: a connection that broke, or one that we hung up on.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

@@ -34,11 +34,7 @@ pub(super) enum Standing {
 
 impl Auth {
     pub(super) fn new(client_id: String, client_secret: String) -> Self {
-        Self {
-            client_id,
-            secrets: vec![client_secret],
-            tokens: BTreeMap::new(),
-        }
+        Self { client_id, secrets: vec![client_secret], tokens: BTreeMap::new() }
     }
 
     pub(super) fn rotate(&mut self, secret: String, keep_old: bool) {
@@ -48,9 +44,7 @@ impl Auth {
 
     /// Every token is at its end, as if its time had run out.
     pub(super) fn expire_all(&mut self) {
-        self.tokens
-            .values_mut()
-            .for_each(|end| *end = Timestamp::MIN);
+        self.tokens.values_mut().for_each(|end| *end = Timestamp::MIN);
     }
 
     pub(super) fn standing(&self, authorization: Option<&str>, now: Timestamp) -> Standing {
@@ -72,14 +66,8 @@ impl Auth {
         now: Timestamp,
         chance: &mut ChaCha8Rng,
     ) -> Reply {
-        if content_type.split(';').next().map(str::trim)
-            != Some("application/x-www-form-urlencoded")
-        {
-            return Reply::raw(
-                400,
-                "text/plain; charset=utf-8",
-                "Unsupported content type".into(),
-            );
+        if content_type.split(';').next().map(str::trim) != Some("application/x-www-form-urlencoded") {
+            return Reply::raw(400, "text/plain; charset=utf-8", "Unsupported content type".into());
         }
         let form: BTreeMap<String, String> = pairs(body).into_iter().collect();
         let field = |name: &str| form.get(name).cloned().unwrap_or_default();
@@ -128,9 +116,7 @@ fn refusal(error: &str, description: &str) -> Reply {
 }
 
 fn basic(authorization: &str) -> Option<(String, String)> {
-    let decoded = STANDARD
-        .decode(authorization.strip_prefix("Basic ")?)
-        .ok()?;
+    let decoded = STANDARD.decode(authorization.strip_prefix("Basic ")?).ok()?;
     let text = String::from_utf8(decoded).ok()?;
     let (id, secret) = text.split_once(':')?;
     Some((id.to_owned(), secret.to_owned()))
@@ -165,30 +151,19 @@ impl Usage {
     ) -> (Vec<String>, Option<Reply>) {
         let since = *self.since.get_or_insert(now);
         if now.duration_since(since) >= limit.window || now < since {
-            *self = Self {
-                since: Some(now),
-                requests: 0,
-                points: 0,
-            };
+            *self = Self { since: Some(now), requests: 0, points: 0 };
         }
         let left = limit.window - now.duration_since(self.since.unwrap_or(now));
         let seconds = (left.as_millis() + 999) / 1000;
         let cost = points(interaction);
-        let too_many = self.requests + 1 > limit.requests
-            || limit.points.is_some_and(|most| self.points + cost > most);
+        let too_many = self.requests + 1 > limit.requests || limit.points.is_some_and(|most| self.points + cost > most);
         if !too_many {
             self.requests += 1;
             self.points += cost;
         }
-        let mut parts = vec![format!(
-            "\"requests\";r={};t={seconds}",
-            limit.requests.saturating_sub(self.requests)
-        )];
+        let mut parts = vec![format!("\"requests\";r={};t={seconds}", limit.requests.saturating_sub(self.requests))];
         if let Some(most) = limit.points {
-            parts.push(format!(
-                "\"fhirInteractions\";r={};t={seconds}",
-                most.saturating_sub(self.points)
-            ));
+            parts.push(format!("\"fhirInteractions\";r={};t={seconds}", most.saturating_sub(self.points)));
         }
         let headers = match limit.header {
             RateLimitHeader::Absent => Vec::new(),
@@ -202,12 +177,7 @@ impl Usage {
                 "consumedPoints": self.requests + 1,
                 "limit": limit.requests,
             });
-            let mut reply = Reply::outcome(
-                429,
-                "throttled",
-                "Too Many Requests",
-                Some(&detail.to_string()),
-            );
+            let mut reply = Reply::outcome(429, "throttled", "Too Many Requests", Some(&detail.to_string()));
             let wait = u32::try_from(seconds).unwrap_or(u32::MAX);
             reply.retry_after(
                 match limit.retry_after {

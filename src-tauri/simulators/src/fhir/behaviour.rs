@@ -77,10 +77,7 @@ impl Default for Behaviour {
             local_offset_hours: 0,
             search_cache: None,
             page_life: SignedDuration::from_hours(1),
-            page_size: PageSize {
-                usual: 20,
-                most: 1000,
-            },
+            page_size: PageSize { usual: 20, most: 1000 },
             totals: false,
             next_base: None,
             search_warning: false,

@@ -24,9 +24,7 @@ pub struct Control {
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control")
-            .field("address", &self.door.address())
-            .finish_non_exhaustive()
+        f.debug_struct("Control").field("address", &self.door.address()).finish_non_exhaustive()
     }
 }
 
@@ -72,13 +70,7 @@ impl Control {
     /// # Errors
     /// [`NotAResource`].
     pub fn put_stamped(&self, resource: Value, at: Timestamp) -> Result<Written, NotAResource> {
-        self.write(
-            resource,
-            Timing {
-                at: Some(at),
-                ..Timing::default()
-            },
-        )
+        self.write(resource, Timing { at: Some(at), ..Timing::default() })
     }
 
     /// Like [`Control::put`], stamped now, and neither read nor found until it commits: a long transaction.
@@ -87,24 +79,11 @@ impl Control {
     /// [`NotAResource`].
     pub fn put_late(&self, resource: Value, visible: Lag) -> Result<Written, NotAResource> {
         let due = Some(World::due(visible, self.now()));
-        self.write(
-            resource,
-            Timing {
-                at: None,
-                publication: Publication {
-                    reads: due,
-                    searches: due,
-                },
-            },
-        )
+        self.write(resource, Timing { at: None, publication: Publication { reads: due, searches: due } })
     }
 
     fn write(&self, mut resource: Value, timing: Timing) -> Result<Written, NotAResource> {
-        let kind = resource["resourceType"]
-            .as_str()
-            .filter(|kind| is_type(kind))
-            .ok_or(NotAResource)?
-            .to_owned();
+        let kind = resource["resourceType"].as_str().filter(|kind| is_type(kind)).ok_or(NotAResource)?.to_owned();
         let given = match &resource["id"] {
             Value::Null => None,
             Value::String(id) if is_id(id) => Some(id.clone()),
@@ -112,11 +91,7 @@ impl Control {
         };
         let written = self.inside.act(|world| {
             let id = given.unwrap_or_else(|| world.uuid());
-            let method = if world.store.latest(&kind, &id).is_some() {
-                Method::Put
-            } else {
-                Method::Post
-            };
+            let method = if world.store.latest(&kind, &id).is_some() { Method::Put } else { Method::Post };
             world.write(&kind, &id, Some(resource.take()), method, timing, false)
         });
         Ok(written_as(kind, &written))
@@ -126,14 +101,7 @@ impl Control {
     pub fn delete(&self, resource_type: &str, id: &str) -> Option<Written> {
         let version = self.inside.act(|world| {
             world.store.latest(resource_type, id)?.content.as_ref()?;
-            Some(world.write(
-                resource_type,
-                id,
-                None,
-                Method::Delete,
-                Timing::default(),
-                false,
-            ))
+            Some(world.write(resource_type, id, None, Method::Delete, Timing::default(), false))
         });
         version.map(|version| written_as(resource_type.to_owned(), &version))
     }
@@ -143,10 +111,7 @@ impl Control {
     pub fn get(&self, resource_type: &str, id: &str) -> Option<Value> {
         self.inside.act(|world| {
             let version = world.store.latest(resource_type, id)?;
-            version
-                .content
-                .as_ref()
-                .map(|content| content.value.clone())
+            version.content.as_ref().map(|content| content.value.clone())
         })
     }
 
@@ -154,9 +119,7 @@ impl Control {
     #[must_use]
     pub fn ids(&self, resource_type: &str) -> Vec<String> {
         use std::ops::Bound::Unbounded;
-        let ids = self
-            .inside
-            .act(|world| world.store.by_time(resource_type, Unbounded, Unbounded));
+        let ids = self.inside.act(|world| world.store.by_time(resource_type, Unbounded, Unbounded));
         ids.iter().map(ToString::to_string).collect()
     }
 
@@ -164,12 +127,7 @@ impl Control {
     #[must_use]
     pub fn versions(&self, resource_type: &str, id: &str) -> Vec<String> {
         self.inside.act(|world| {
-            world
-                .store
-                .versions(resource_type, id)
-                .iter()
-                .map(|version| version.version_id.clone())
-                .collect()
+            world.store.versions(resource_type, id).iter().map(|version| version.version_id.clone()).collect()
         })
     }
 
@@ -211,14 +169,12 @@ impl Control {
 
     /// Alters every resource that is written over HTTP from now on, before it is stored.
     pub fn rewrite(&self, rewrite: impl Fn(&mut Value) + Send + 'static) {
-        self.inside
-            .act(|world| world.rewrite = Some(Box::new(rewrite)));
+        self.inside.act(|world| world.rewrite = Some(Box::new(rewrite)));
     }
 
     /// Lets a fault strike the calls that match.
     pub fn inject(&self, fault: Fault, matching: Matching, times: Times) -> FaultId {
-        self.inside
-            .act(|world| world.faults.inject(fault, matching, times))
+        self.inside.act(|world| world.faults.inject(fault, matching, times))
     }
 
     /// How many more calls a one-shot fault waits for; `None` once it is spent or cleared, and for a standing one.
@@ -255,8 +211,7 @@ impl Control {
 
     /// Gives the client another secret; with `keep_old`, the old one goes on working (Medplum's `retiringSecret`).
     pub fn rotate_secret(&self, secret: &str, keep_old: bool) {
-        self.inside
-            .act(|world| world.auth.rotate(secret.to_owned(), keep_old));
+        self.inside.act(|world| world.auth.rotate(secret.to_owned(), keep_old));
     }
 
     /// Refuses connections, and cuts those there are, until [`Control::come_back`].
@@ -291,12 +246,7 @@ impl Control {
     pub fn reset_tally(&self) {
         self.inside.act(|world| {
             let (open, held) = (world.tally.open, world.tally.held);
-            world.tally = Tally {
-                open,
-                held,
-                most_open: open,
-                ..Tally::default()
-            };
+            world.tally = Tally { open, held, most_open: open, ..Tally::default() };
             world.journal.clear();
         });
     }
@@ -304,8 +254,7 @@ impl Control {
     /// The last calls, oldest first.
     #[must_use]
     pub fn journal(&self) -> Vec<Entry> {
-        self.inside
-            .act(|world| world.journal.iter().cloned().collect())
+        self.inside.act(|world| world.journal.iter().cloned().collect())
     }
 
     /// Waits until the counts are as wanted. There is no time limit: put one around it.

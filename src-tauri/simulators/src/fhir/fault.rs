@@ -56,10 +56,7 @@ impl Matching {
     /// Only this interaction.
     #[must_use]
     pub fn only(interaction: Interaction) -> Self {
-        Self {
-            interaction: Some(interaction),
-            ..Self::default()
-        }
+        Self { interaction: Some(interaction), ..Self::default() }
     }
 
     /// Only calls about this resource type.
@@ -76,17 +73,9 @@ impl Matching {
         self
     }
 
-    fn covers(
-        &self,
-        interaction: Interaction,
-        resource_type: Option<&str>,
-        id: Option<&str>,
-    ) -> bool {
+    fn covers(&self, interaction: Interaction, resource_type: Option<&str>, id: Option<&str>) -> bool {
         self.interaction.is_none_or(|wanted| wanted == interaction)
-            && self
-                .resource_type
-                .as_deref()
-                .is_none_or(|wanted| Some(wanted) == resource_type)
+            && self.resource_type.as_deref().is_none_or(|wanted| Some(wanted) == resource_type)
             && self.id.as_deref().is_none_or(|wanted| Some(wanted) == id)
     }
 }
@@ -202,11 +191,7 @@ impl Fault {
     /// A refusal with an OperationOutcome.
     #[must_use]
     pub fn outcome(status: u16, code: &'static str, retry_after: RetryAfter) -> Self {
-        Self::Answer(Canned::Outcome {
-            status,
-            code,
-            retry_after,
-        })
+        Self::Answer(Canned::Outcome { status, code, retry_after })
     }
 
     /// 401, as for a token that is not known.
@@ -257,7 +242,8 @@ impl Fault {
         Self::Answer(Canned::Raw {
             status: 502,
             content_type: "text/html",
-            body: "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>".into(),
+            body: "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+                .into(),
         })
     }
 
@@ -307,12 +293,7 @@ impl Faults {
     pub(super) fn inject(&mut self, fault: Fault, matching: Matching, times: Times) -> FaultId {
         self.last += 1;
         let id = FaultId(self.last);
-        self.injected.push(Injected {
-            id,
-            fault,
-            matching,
-            times,
-        });
+        self.injected.push(Injected { id, fault, matching, times });
         id
     }
 
@@ -334,12 +315,7 @@ impl Faults {
     }
 
     /// What strikes this call, in the order of injection. One-shot faults are spent by it.
-    pub(super) fn strike(
-        &mut self,
-        interaction: Interaction,
-        resource_type: Option<&str>,
-        id: Option<&str>,
-    ) -> Struck {
+    pub(super) fn strike(&mut self, interaction: Interaction, resource_type: Option<&str>, id: Option<&str>) -> Struck {
         let mut struck = Vec::new();
         for injected in &mut self.injected {
             if !injected.matching.covers(interaction, resource_type, id) {
@@ -353,8 +329,7 @@ impl Faults {
             }
             struck.push(injected.fault.clone());
         }
-        self.injected
-            .retain(|injected| injected.times != Times::Next(0));
+        self.injected.retain(|injected| injected.times != Times::Next(0));
         Struck(struck)
     }
 }

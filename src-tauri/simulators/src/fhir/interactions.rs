@@ -41,12 +41,7 @@ impl World {
             (Interaction::Update, Some(kind), id) => self.update(call, kind, id, struck, now),
             (Interaction::Delete, Some(kind), Some(id)) => self.remove(call, kind, id, struck, now),
             (Interaction::Batch, _, _) => self.batch(call, now),
-            _ => Err(Reply::outcome(
-                404,
-                "not-supported",
-                "There is nothing at this address",
-                None,
-            )),
+            _ => Err(Reply::outcome(404, "not-supported", "There is nothing at this address", None)),
         };
         done.unwrap_or_else(|refusal| refusal)
     }
@@ -56,20 +51,13 @@ impl World {
         let Some(content) = &version.content else {
             return Err(self.deleted(version));
         };
-        if call
-            .header("if-none-match")
-            .is_some_and(|given| tag(given) == version.version_id)
-        {
+        if call.header("if-none-match").is_some_and(|given| tag(given) == version.version_id) {
             let mut reply = Reply::empty(304);
             reply.header("etag", etag(version));
             return Ok(reply);
         }
         let text = match call.value("_elements") {
-            Some(names) => subset(
-                &content.value,
-                &names.split(',').map(str::to_owned).collect(),
-            )
-            .to_string(),
+            Some(names) => subset(&content.value, &names.split(',').map(str::to_owned).collect()).to_string(),
             None => content.text.clone(),
         };
         Ok(about(Reply::fhir(200, text), version))
@@ -78,10 +66,7 @@ impl World {
     fn vread(&self, call: &Call, kind: &str, id: &str) -> Result<Reply, Reply> {
         let wanted = call.version.as_deref();
         let versions = self.store.versions(kind, id);
-        let version = versions
-            .iter()
-            .rev()
-            .find(|version| Some(version.version_id.as_str()) == wanted);
+        let version = versions.iter().rev().find(|version| Some(version.version_id.as_str()) == wanted);
         let version = version.ok_or_else(Reply::not_found)?;
         match &version.content {
             Some(content) => Ok(about(Reply::fhir(200, content.text.clone()), version)),
@@ -96,28 +81,18 @@ impl World {
         about(Reply::outcome(410, "deleted", "Gone", None), version)
     }
 
-    fn search(
-        &mut self,
-        call: &Call,
-        kind: &str,
-        struck: &Struck,
-        now: Timestamp,
-    ) -> Result<Reply, Reply> {
+    fn search(&mut self, call: &Call, kind: &str, struck: &Struck, now: Timestamp) -> Result<Reply, Reply> {
         let query = self.query(&call.query, now)?;
         if !query.ignored.is_empty() && call.prefers("prefer", "handling=strict") {
             let names = query.ignored.join(", ");
-            return Err(Reply::bad_request(
-                "not-supported",
-                &format!("Search parameters not supported: {names}"),
-            ));
+            return Err(Reply::bad_request("not-supported", &format!("Search parameters not supported: {names}")));
         }
         let used = encoded(&query.used);
         let self_link = format!("{}/{kind}?{used}", self.base);
         let key = format!("{kind}?{used}");
         let cached = match (self.behaviour.search_cache, self.pages.cache.get(&key)) {
             (Some(life), Some((born, ids)))
-                if now.duration_since(*born) < life
-                    && !call.prefers("cache-control", "no-cache") =>
+                if now.duration_since(*born) < life && !call.prefers("cache-control", "no-cache") =>
             {
                 Some(Arc::clone(ids))
             }
@@ -125,27 +100,12 @@ impl World {
         };
         let ids = cached.unwrap_or_else(|| query.find(&self.store, kind).into());
         if let Some(life) = self.behaviour.search_cache {
-            self.pages
-                .cache
-                .retain(|_, (born, _)| now.duration_since(*born) < life);
-            let born = self
-                .pages
-                .cache
-                .get(&key)
-                .filter(|(_, held)| Arc::ptr_eq(held, &ids))
-                .map(|(born, _)| *born);
-            self.pages
-                .cache
-                .insert(key, (born.unwrap_or(now), Arc::clone(&ids)));
+            self.pages.cache.retain(|_, (born, _)| now.duration_since(*born) < life);
+            let born = self.pages.cache.get(&key).filter(|(_, held)| Arc::ptr_eq(held, &ids)).map(|(born, _)| *born);
+            self.pages.cache.insert(key, (born.unwrap_or(now), Arc::clone(&ids)));
         }
         if query.count_only {
-            return Ok(self.bundle(
-                "searchset",
-                Some(ids.len()),
-                &[("self", self_link)],
-                &[],
-                now,
-            ));
+            return Ok(self.bundle("searchset", Some(ids.len()), &[("self", self_link)], &[], now));
         }
         let session = Session {
             kind: kind.to_owned(),
@@ -169,9 +129,8 @@ impl World {
         if id.is_none() && !self.behaviour.type_history {
             return Err(Reply::not_found());
         }
-        let query = HistoryQuery::read(&call.query).map_err(|name| {
-            Reply::bad_request("value", &format!("The value of {name} cannot be read"))
-        })?;
+        let query = HistoryQuery::read(&call.query)
+            .map_err(|name| Reply::bad_request("value", &format!("The value of {name} cannot be read")))?;
         let mut versions = match id {
             None => self.store.log(kind, query.since),
             Some(id) => {
@@ -179,10 +138,7 @@ impl World {
                 if all.is_empty() {
                     return Err(Reply::not_found());
                 }
-                all.iter()
-                    .filter(|version| version.stamp >= query.since)
-                    .cloned()
-                    .collect()
+                all.iter().filter(|version| version.stamp >= query.since).cloned().collect()
             }
         };
         versions.reverse();
@@ -194,21 +150,12 @@ impl World {
             total: true,
             born: now,
         };
-        let path = id.map_or_else(
-            || format!("{kind}/_history"),
-            |id| format!("{kind}/{id}/_history"),
-        );
+        let path = id.map_or_else(|| format!("{kind}/_history"), |id| format!("{kind}/{id}/_history"));
         let self_link = format!("{}/{path}?{}", self.base, encoded(&call.query));
         Ok(self.first_page(session, &self_link, struck, now))
     }
 
-    fn create(
-        &mut self,
-        call: &Call,
-        kind: &str,
-        struck: &Struck,
-        now: Timestamp,
-    ) -> Result<Reply, Reply> {
+    fn create(&mut self, call: &Call, kind: &str, struck: &Struck, now: Timestamp) -> Result<Reply, Reply> {
         let resource = resource(&call.body, kind)?;
         if let Some(criteria) = call.header("if-none-exist") {
             let criteria = criteria.rsplit('?').next().unwrap_or(criteria);
@@ -220,14 +167,7 @@ impl World {
             }
         }
         let id = self.uuid();
-        let version = self.write(
-            kind,
-            &id,
-            Some(resource),
-            Method::Post,
-            timing(struck, now),
-            true,
-        );
+        let version = self.write(kind, &id, Some(resource), Method::Post, timing(struck, now), true);
         Ok(self.written(call, kind, &version, 201))
     }
 
@@ -244,29 +184,16 @@ impl World {
         let id = match id {
             Some(id) if given == Some(id) => id.to_owned(),
             Some(_) => {
-                return Err(Reply::bad_request(
-                    "invalid",
-                    "The id in the resource is not the id in the address",
-                ));
+                return Err(Reply::bad_request("invalid", "The id in the resource is not the id in the address"));
             }
             None => match self.conditional(kind, &call.query, now)? {
                 Some(id) if given.is_none_or(|given| given == id) => id,
                 Some(_) => {
-                    return Err(Reply::bad_request(
-                        "invalid",
-                        "The criteria choose another id than the resource's",
-                    ));
+                    return Err(Reply::bad_request("invalid", "The criteria choose another id than the resource's"));
                 }
                 None if given.is_none() => {
                     let id = self.uuid();
-                    let version = self.write(
-                        kind,
-                        &id,
-                        Some(resource),
-                        Method::Put,
-                        timing(struck, now),
-                        true,
-                    );
+                    let version = self.write(kind, &id, Some(resource), Method::Put, timing(struck, now), true);
                     return Ok(self.written(call, kind, &version, 201));
                 }
                 None => given.unwrap_or_default().to_owned(),
@@ -285,13 +212,8 @@ impl World {
             Some(_) => 200,
         };
         match (&wanted, &latest) {
-            (None, Some(version))
-                if self.behaviour.require_if_match && version.content.is_some() =>
-            {
-                return Err(Reply::bad_request(
-                    "required",
-                    "If-Match is required on this server",
-                ));
+            (None, Some(version)) if self.behaviour.require_if_match && version.content.is_some() => {
+                return Err(Reply::bad_request("required", "If-Match is required on this server"));
             }
             (Some(wanted), Some(version)) if *wanted != version.version_id => {
                 return Err(self.stale());
@@ -300,44 +222,19 @@ impl World {
         }
         if let Some(version) = &latest
             && !self.behaviour.noop_makes_version
-            && version
-                .content
-                .as_ref()
-                .is_some_and(|held| same(&held.value, &resource))
+            && version.content.as_ref().is_some_and(|held| same(&held.value, &resource))
         {
             return Ok(self.written(call, kind, version, 200));
         }
-        let version = self.write(
-            kind,
-            &id,
-            Some(resource),
-            Method::Put,
-            timing(struck, now),
-            true,
-        );
+        let version = self.write(kind, &id, Some(resource), Method::Put, timing(struck, now), true);
         Ok(self.written(call, kind, &version, status))
     }
 
-    fn remove(
-        &mut self,
-        call: &Call,
-        kind: &str,
-        id: &str,
-        struck: &Struck,
-        now: Timestamp,
-    ) -> Result<Reply, Reply> {
-        let Some(latest) = self
-            .store
-            .latest(kind, id)
-            .filter(|latest| latest.content.is_some())
-            .cloned()
-        else {
+    fn remove(&mut self, call: &Call, kind: &str, id: &str, struck: &Struck, now: Timestamp) -> Result<Reply, Reply> {
+        let Some(latest) = self.store.latest(kind, id).filter(|latest| latest.content.is_some()).cloned() else {
             return Ok(Reply::empty(204));
         };
-        if call
-            .header("if-match")
-            .is_some_and(|given| tag(given) != latest.version_id)
-        {
+        if call.header("if-match").is_some_and(|given| tag(given) != latest.version_id) {
             return Err(self.stale());
         }
         let version = self.write(kind, id, None, Method::Delete, timing(struck, now), true);
@@ -350,10 +247,7 @@ impl World {
     fn batch(&mut self, call: &Call, now: Timestamp) -> Result<Reply, Reply> {
         let bundle = resource(&call.body, "Bundle")?;
         if bundle["type"] != "batch" {
-            return Err(Reply::bad_request(
-                "not-supported",
-                "Only bundles of type batch are supported",
-            ));
+            return Err(Reply::bad_request("not-supported", "Only bundles of type batch are supported"));
         }
         let mut entries = Vec::new();
         for entry in each(&bundle["entry"]) {
@@ -362,30 +256,15 @@ impl World {
             let (path, query) = address.split_once('?').unwrap_or((address, ""));
             let path = format!("{BASE_PATH}/{}", path.trim_start_matches('/'));
             let mut headers = HeaderMap::new();
-            for (element, header) in [
-                ("ifMatch", "if-match"),
-                ("ifNoneMatch", "if-none-match"),
-                ("ifNoneExist", "if-none-exist"),
-            ] {
-                if let Some(value) = request[element]
-                    .as_str()
-                    .and_then(|value| HeaderValue::from_str(value).ok())
-                {
+            for (element, header) in
+                [("ifMatch", "if-match"), ("ifNoneMatch", "if-none-match"), ("ifNoneExist", "if-none-exist")]
+            {
+                if let Some(value) = request[element].as_str().and_then(|value| HeaderValue::from_str(value).ok()) {
                     headers.insert(HeaderName::from_static(header), value);
                 }
             }
-            let body = if entry["resource"].is_null() {
-                Bytes::new()
-            } else {
-                entry["resource"].to_string().into()
-            };
-            let one = Call::new(
-                request["method"].as_str().unwrap_or_default(),
-                &path,
-                query,
-                headers,
-                body,
-            );
+            let body = if entry["resource"].is_null() { Bytes::new() } else { entry["resource"].to_string().into() };
+            let one = Call::new(request["method"].as_str().unwrap_or_default(), &path, query, headers, body);
             *self.tally.calls.entry(one.interaction).or_default() += 1;
             let struck = self.strike(&one);
             let canned = struck.first(|fault| match fault {
@@ -394,9 +273,7 @@ impl World {
             });
             let reply = match canned {
                 Some(reply) => reply,
-                None if one.interaction == Interaction::Batch => {
-                    Reply::bad_request("invalid", "A batch in a batch")
-                }
+                None if one.interaction == Interaction::Batch => Reply::bad_request("invalid", "A batch in a batch"),
                 None => self.interact(&one, &struck, now),
             };
             entries.push(batch_entry(&reply));
@@ -416,24 +293,11 @@ impl World {
             });
             return Reply::raw(200, "application/json; charset=utf-8", document.to_string());
         }
-        let mut kinds: Vec<&str> = vec![
-            "DocumentReference",
-            "Observation",
-            "Patient",
-            "QuestionnaireResponse",
-        ];
+        let mut kinds: Vec<&str> = vec!["DocumentReference", "Observation", "Patient", "QuestionnaireResponse"];
         kinds.extend(self.store.kinds());
         kinds.sort_unstable();
         kinds.dedup();
-        let mut codes = vec![
-            "read",
-            "vread",
-            "update",
-            "delete",
-            "history-instance",
-            "create",
-            "search-type",
-        ];
+        let mut codes = vec!["read", "vread", "update", "delete", "history-instance", "create", "search-type"];
         if self.behaviour.type_history {
             codes.push("history-type");
         }
@@ -520,12 +384,8 @@ impl World {
             VersionIds::Opaque => self.uuid(),
             VersionIds::Counter => {
                 let restarts = self.behaviour.revive == Revive::Restart;
-                match before
-                    .map(|before| (before.content.is_none(), before.version_id.parse::<u64>()))
-                {
-                    Some((deleted, Ok(number))) if !(deleted && restarts) => {
-                        (number + 1).to_string()
-                    }
+                match before.map(|before| (before.content.is_none(), before.version_id.parse::<u64>())) {
+                    Some((deleted, Ok(number))) if !(deleted && restarts) => (number + 1).to_string(),
                     Some((false, Err(_))) => self.uuid(),
                     _ => "1".to_owned(),
                 }
@@ -533,15 +393,9 @@ impl World {
         };
         let at = timing.at.unwrap_or_else(|| self.clock.now());
         let unit = if self.behaviour.fraction { 1 } else { 1000 };
-        let at =
-            Timestamp::from_millisecond(at.as_millisecond().div_euclid(unit) * unit).unwrap_or(at);
-        let stamp = Stamp {
-            at,
-            version_id,
-            method,
-            publication: timing.publication,
-            fraction: self.behaviour.fraction,
-        };
+        let at = Timestamp::from_millisecond(at.as_millisecond().div_euclid(unit) * unit).unwrap_or(at);
+        let stamp =
+            Stamp { at, version_id, method, publication: timing.publication, fraction: self.behaviour.fraction };
         self.store.write(kind, id, resource.as_ref(), stamp)
     }
 
@@ -551,13 +405,7 @@ impl World {
             _ => String::new(),
         };
         let mut reply = about(Reply::fhir(status, text), version);
-        reply.header(
-            "location",
-            format!(
-                "{}/{kind}/{}/_history/{}",
-                self.base, version.id, version.version_id
-            ),
-        );
+        reply.header("location", format!("{}/{kind}/{}/_history/{}", self.base, version.id, version.version_id));
         reply
     }
 
@@ -569,12 +417,7 @@ impl World {
     }
 
     /// The one resource that the criteria choose in the search index, which may lag behind.
-    fn conditional(
-        &self,
-        kind: &str,
-        criteria: &[(String, String)],
-        now: Timestamp,
-    ) -> Result<Option<String>, Reply> {
+    fn conditional(&self, kind: &str, criteria: &[(String, String)], now: Timestamp) -> Result<Option<String>, Reply> {
         let query = self.query(criteria, now)?;
         if !query.chooses() {
             return Err(Reply::bad_request("invalid", "The criteria choose nothing"));
@@ -582,25 +425,15 @@ impl World {
         match query.find(&self.store, kind).as_slice() {
             [] => Ok(None),
             [id] => Ok(Some(id.to_string())),
-            _ => Err(Reply::outcome(
-                412,
-                "multiple-matches",
-                "Multiple resources match",
-                None,
-            )),
+            _ => Err(Reply::outcome(412, "multiple-matches", "Multiple resources match", None)),
         }
     }
 
     fn query(&self, given: &[(String, String)], now: Timestamp) -> Result<Query, Reply> {
         let hours = self.behaviour.local_offset_hours.clamp(-24, 24);
-        let reading = Reading {
-            now,
-            offset: jiff::tz::offset(hours),
-            unknown: &self.behaviour.unknown_parameters,
-        };
-        Query::read(given, &reading).map_err(|name| {
-            Reply::bad_request("value", &format!("The value of {name} cannot be read"))
-        })
+        let reading = Reading { now, offset: jiff::tz::offset(hours), unknown: &self.behaviour.unknown_parameters };
+        Query::read(given, &reading)
+            .map_err(|name| Reply::bad_request("value", &format!("The value of {name} cannot be read")))
     }
 
     fn page_size(&self, asked: Option<usize>) -> usize {
@@ -633,22 +466,16 @@ fn timing(struck: &Struck, now: Timestamp) -> Timing {
     let commit = late.map(|(_, due)| due);
     Timing {
         at: late.and_then(|(earlier, _): (SignedDuration, _)| now.checked_sub(earlier).ok()),
-        publication: Publication {
-            reads: reads.max(commit),
-            searches: searches.max(commit),
-        },
+        publication: Publication { reads: reads.max(commit), searches: searches.max(commit) },
     }
 }
 
 /// The body as a resource of this type.
 fn resource(body: &[u8], kind: &str) -> Result<Value, Reply> {
-    let resource: Value = serde_json::from_slice(body)
-        .map_err(|_| Reply::bad_request("structure", "The body is not JSON"))?;
+    let resource: Value =
+        serde_json::from_slice(body).map_err(|_| Reply::bad_request("structure", "The body is not JSON"))?;
     if resource["resourceType"] != kind {
-        return Err(Reply::bad_request(
-            "invalid",
-            "The body is not a resource of the type in the address",
-        ));
+        return Err(Reply::bad_request("invalid", "The body is not a resource of the type in the address"));
     }
     Ok(resource)
 }
@@ -661,11 +488,7 @@ fn meta(resource: &mut Value) -> &mut Value {
 }
 
 fn keep_tags(resource: &mut Value, before: &Version) {
-    let Some(held) = before
-        .content
-        .as_ref()
-        .and_then(|content| content.value["meta"]["tag"].as_array())
-    else {
+    let Some(held) = before.content.as_ref().and_then(|content| content.value["meta"]["tag"].as_array()) else {
         return;
     };
     let given = each(&resource["meta"]["tag"]).to_vec();
@@ -689,11 +512,7 @@ fn same(held: &Value, given: &Value) -> bool {
 
 /// The versionId inside an ETag, weak or not.
 fn tag(given: &str) -> String {
-    given
-        .trim()
-        .trim_start_matches("W/")
-        .trim_matches('"')
-        .to_owned()
+    given.trim().trim_start_matches("W/").trim_matches('"').to_owned()
 }
 
 fn etag(version: &Version) -> String {

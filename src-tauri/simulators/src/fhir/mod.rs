@@ -32,9 +32,7 @@ use tokio::sync::watch;
 
 pub use self::behaviour::{Behaviour, PageSize, RateLimit, RateLimitHeader, Revive, VersionIds};
 pub use self::control::{Control, NotAResource, Written};
-pub use self::fault::{
-    Canned, Delay, Fault, FaultId, Interaction, Lag, Matching, RetryAfter, Times,
-};
+pub use self::fault::{Canned, Delay, Fault, FaultId, Interaction, Lag, Matching, RetryAfter, Times};
 pub use self::world::{Entry, Tally};
 
 use self::auth::Auth;
@@ -104,13 +102,7 @@ impl FhirServer {
     /// The system's error where no port can be had; `InvalidInput` where one of the resources is none.
     pub async fn start(options: Options) -> io::Result<Self> {
         let auth = Auth::new(options.client_id, options.client_secret);
-        let world = World::new(
-            options.open,
-            auth,
-            options.behaviour,
-            options.seed,
-            options.journal,
-        );
+        let world = World::new(options.open, auth, options.behaviour, options.seed, options.journal);
         let inside = Arc::new(Inside {
             world: Mutex::new(world),
             changes: watch::Sender::new(0),
@@ -121,16 +113,9 @@ impl FhirServer {
         let origin = format!("http://{}", door.address());
         let base_url = format!("{origin}{BASE_PATH}");
         inside.act(|world| world.base.clone_from(&base_url));
-        let server = Self {
-            control: Control { inside, door },
-            base_url,
-            token_url: format!("{origin}/oauth2/token"),
-        };
+        let server = Self { control: Control { inside, door }, base_url, token_url: format!("{origin}/oauth2/token") };
         for resource in options.resources {
-            server
-                .control
-                .put(resource)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+            server.control.put(resource).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         }
         Ok(server)
     }
@@ -219,12 +204,7 @@ async fn handle(inside: Arc<Inside>, request: Request<Body>) -> Outcome {
 }
 
 /// `None` closes the connection.
-async fn respond(
-    inside: &Inside,
-    call: &Call,
-    struck: &Struck,
-    latency: std::time::Duration,
-) -> Option<Reply> {
+async fn respond(inside: &Inside, call: &Call, struck: &Struck, latency: std::time::Duration) -> Option<Reply> {
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }

@@ -70,13 +70,7 @@ impl Pages {
 
 impl World {
     /// The first page.
-    pub(super) fn first_page(
-        &mut self,
-        session: Session,
-        self_link: &str,
-        struck: &Struck,
-        now: Timestamp,
-    ) -> Reply {
+    pub(super) fn first_page(&mut self, session: Session, self_link: &str, struck: &Struck, now: Timestamp) -> Reply {
         let token = (session.items.len() > session.size).then(|| {
             let token = self.uuid();
             self.pages.keep(token.clone(), session.clone());
@@ -88,24 +82,13 @@ impl World {
     /// Any further page, from its link.
     pub(super) fn next_page(&mut self, call: &Call, struck: &Struck, now: Timestamp) -> Reply {
         let token = call.value("_getpages").unwrap_or_default().to_owned();
-        let offset = call
-            .value("_getpagesoffset")
-            .and_then(|value| value.parse::<usize>().ok());
+        let offset = call.value("_getpagesoffset").and_then(|value| value.parse::<usize>().ok());
         let alive = |session: &&Session| {
-            now.duration_since(session.born) < self.behaviour.page_life
-                && !struck.has(&Fault::PageExpired)
+            now.duration_since(session.born) < self.behaviour.page_life && !struck.has(&Fault::PageExpired)
         };
-        let (Some(session), Some(offset)) = (
-            self.pages.sessions.get(&token).filter(alive).cloned(),
-            offset,
-        ) else {
+        let (Some(session), Some(offset)) = (self.pages.sessions.get(&token).filter(alive).cloned(), offset) else {
             // HAPI answers so. A caller that takes every 410 for a deletion has a surprise coming.
-            return Reply::outcome(
-                410,
-                "not-found",
-                "The search is not known or has expired; start it again",
-                None,
-            );
+            return Reply::outcome(410, "not-found", "The search is not known or has expired; start it again", None);
         };
         let from = if struck.has(&Fault::PageOverlap) {
             offset.saturating_sub(1)
@@ -131,8 +114,7 @@ impl World {
         let from = from.min(length);
         let to = (from + session.size).min(length);
         let mut entries = Vec::new();
-        if from == 0 && self.behaviour.search_warning && matches!(session.items, Items::Matches(_))
-        {
+        if from == 0 && self.behaviour.search_warning && matches!(session.items, Items::Matches(_)) {
             let warning = json!({
                 "resource": {"resourceType": "OperationOutcome", "issue": [{
                     "severity": "warning", "code": "informational", "details": {"text": "Injected by the simulator"}}]},
@@ -143,19 +125,12 @@ impl World {
         match &session.items {
             Items::Matches(ids) => {
                 // What was deleted since the search began is left out.
-                let found = ids[from..to]
-                    .iter()
-                    .filter_map(|id| self.store.indexed(&session.kind, id));
-                entries.extend(found.map(|version| {
-                    self.match_entry(&session.kind, version, session.elements.as_ref())
-                }));
+                let found = ids[from..to].iter().filter_map(|id| self.store.indexed(&session.kind, id));
+                entries
+                    .extend(found.map(|version| self.match_entry(&session.kind, version, session.elements.as_ref())));
             }
             Items::Versions(versions) => {
-                entries.extend(
-                    versions[from..to]
-                        .iter()
-                        .map(|version| self.version_entry(&session.kind, version)),
-                );
+                entries.extend(versions[from..to].iter().map(|version| self.version_entry(&session.kind, version)));
             }
         }
         let mut links = vec![("self", self_link.to_owned())];
@@ -164,9 +139,7 @@ impl World {
                 Fault::NextElsewhere(base) => Some(base.clone()),
                 _ => None,
             });
-            let base = elsewhere
-                .or_else(|| self.behaviour.next_base.clone())
-                .unwrap_or_else(|| self.base.clone());
+            let base = elsewhere.or_else(|| self.behaviour.next_base.clone()).unwrap_or_else(|| self.base.clone());
             links.push(("next", format!("{base}?{}", page_query(token, to))));
         }
         let total = (session.total || self.behaviour.totals).then_some(length);
@@ -195,10 +168,7 @@ impl World {
             let _ = write!(text, r#","total":{total}"#);
         }
         if !links.is_empty() {
-            let links: Vec<_> = links
-                .iter()
-                .map(|(name, url)| json!({"relation": name, "url": url}))
-                .collect();
+            let links: Vec<_> = links.iter().map(|(name, url)| json!({"relation": name, "url": url})).collect();
             let _ = write!(text, r#","link":{}"#, serde_json::Value::Array(links));
         }
         if !entries.is_empty() {
@@ -208,12 +178,7 @@ impl World {
         Reply::fhir(200, text)
     }
 
-    fn match_entry(
-        &self,
-        kind: &str,
-        version: &Version,
-        elements: Option<&BTreeSet<String>>,
-    ) -> String {
+    fn match_entry(&self, kind: &str, version: &Version, elements: Option<&BTreeSet<String>>) -> String {
         let url = format!("{}/{kind}/{}", self.base, version.id);
         let resource = match (&version.content, elements) {
             (Some(content), None) => &content.text,

@@ -20,11 +20,7 @@ pub(super) struct Reply {
 
 impl Reply {
     pub(super) fn raw(status: u16, content_type: &str, body: String) -> Self {
-        Self {
-            status,
-            headers: vec![("content-type", content_type.to_owned())],
-            body,
-        }
+        Self { status, headers: vec![("content-type", content_type.to_owned())], body }
     }
 
     pub(super) fn fhir(status: u16, body: String) -> Self {
@@ -32,11 +28,7 @@ impl Reply {
     }
 
     pub(super) fn empty(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: String::new(),
-        }
+        Self { status, headers: Vec::new(), body: String::new() }
     }
 
     /// An OperationOutcome whose id is Medplum's for that status (FHIR fact sheet 2.4).
@@ -71,14 +63,11 @@ impl Reply {
     }
 
     pub(super) fn unauthorized(expired: bool) -> Self {
-        let mut issues = vec![
-            json!({"severity": "error", "code": "login", "details": {"text": "Unauthorized"}}),
-        ];
+        let mut issues = vec![json!({"severity": "error", "code": "login", "details": {"text": "Unauthorized"}})];
         if expired {
             issues.push(json!({"severity": "error", "code": "expired", "details": {"text": "Token expired"}}));
         }
-        let body =
-            json!({"resourceType": "OperationOutcome", "id": "unauthorized", "issue": issues});
+        let body = json!({"resourceType": "OperationOutcome", "id": "unauthorized", "issue": issues});
         let mut reply = Self::fhir(401, body.to_string());
         reply.header("www-authenticate", "Bearer");
         reply
@@ -86,17 +75,9 @@ impl Reply {
 
     pub(super) fn canned(canned: &Canned, now: Timestamp) -> Self {
         match canned {
-            Canned::Raw {
-                status,
-                content_type,
-                body,
-            } => Self::raw(*status, content_type, body.clone()),
+            Canned::Raw { status, content_type, body } => Self::raw(*status, content_type, body.clone()),
             Canned::Outcome { status: 401, .. } => Self::unauthorized(false),
-            Canned::Outcome {
-                status,
-                code,
-                retry_after,
-            } => {
+            Canned::Outcome { status, code, retry_after } => {
                 let mut reply = Self::outcome(*status, code, "Injected by the simulator", None);
                 reply.retry_after(*retry_after, now);
                 reply
@@ -109,10 +90,7 @@ impl Reply {
     }
 
     pub(super) fn header_value(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(held, _)| *held == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(held, _)| *held == name).map(|(_, value)| value.as_str())
     }
 
     pub(super) fn retry_after(&mut self, retry_after: RetryAfter, now: Timestamp) {
@@ -120,9 +98,7 @@ impl Reply {
             RetryAfter::Absent => {}
             RetryAfter::Seconds(seconds) => self.header("retry-after", seconds.to_string()),
             RetryAfter::HttpDate(seconds) => {
-                let at = now
-                    .checked_add(SignedDuration::from_secs(seconds.into()))
-                    .unwrap_or(now);
+                let at = now.checked_add(SignedDuration::from_secs(seconds.into())).unwrap_or(now);
                 self.header("retry-after", http_date(at));
             }
         }
@@ -150,8 +126,7 @@ impl Reply {
             Body::from(self.body)
         };
         let mut response = Response::new(body);
-        *response.status_mut() =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let held = response.headers_mut();
         for (name, value) in headers {
             if let Ok(value) = HeaderValue::from_str(&value) {
@@ -171,7 +146,5 @@ impl Reply {
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub(super) fn http_date(at: Timestamp) -> String {
     // Fails only for years that four digits cannot hold.
-    DateTimePrinter::new()
-        .timestamp_to_rfc9110_string(&at)
-        .unwrap_or_default()
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default()
 }

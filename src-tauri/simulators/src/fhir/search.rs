@@ -90,11 +90,7 @@ impl Query {
     pub(super) fn read(pairs: &[(String, String)], reading: &Reading<'_>) -> Result<Self, String> {
         let mut query = Self::default();
         for (name, value) in pairs {
-            if reading.unknown.contains(name)
-                || !query
-                    .take(name, value, reading)
-                    .ok_or_else(|| name.clone())?
-            {
+            if reading.unknown.contains(name) || !query.take(name, value, reading).ok_or_else(|| name.clone())? {
                 query.ignored.push(name.clone());
             } else {
                 query.used.push((name.clone(), value.clone()));
@@ -111,33 +107,22 @@ impl Query {
     /// `Some(false)` for a parameter that is not known, `None` for a value that cannot be read.
     fn take(&mut self, name: &str, value: &str, reading: &Reading<'_>) -> Option<bool> {
         match name {
-            "_id" => self
-                .criteria
-                .push(Criterion::Ids(split(value, ',').into_iter().collect())),
+            "_id" => self.criteria.push(Criterion::Ids(split(value, ',').into_iter().collect())),
             "_lastUpdated" => {
-                let ranges: Option<Vec<_>> =
-                    value.split(',').map(|one| prefixed(one, reading)).collect();
+                let ranges: Option<Vec<_>> = value.split(',').map(|one| prefixed(one, reading)).collect();
                 self.criteria.push(Criterion::LastUpdated(ranges?));
             }
             "identifier" => self.criteria.push(Criterion::Identifier(tokens(value))),
             "subject" | "patient" => {
-                let references = split(value, ',').into_iter().map(|one| {
-                    if one.contains('/') {
-                        relative(&one)
-                    } else {
-                        format!("Patient/{one}")
-                    }
-                });
+                let references = split(value, ',')
+                    .into_iter()
+                    .map(|one| if one.contains('/') { relative(&one) } else { format!("Patient/{one}") });
                 self.criteria.push(Criterion::Subject(references.collect()));
             }
-            "status" => self
-                .criteria
-                .push(Criterion::Token("status", tokens(value))),
+            "status" => self.criteria.push(Criterion::Token("status", tokens(value))),
             "code" => self.criteria.push(Criterion::Token("code", tokens(value))),
             "type" => self.criteria.push(Criterion::Token("type", tokens(value))),
-            "category" => self
-                .criteria
-                .push(Criterion::Token("category", tokens(value))),
+            "category" => self.criteria.push(Criterion::Token("category", tokens(value))),
             "_tag" => self.criteria.push(Criterion::Token("_tag", tokens(value))),
             "_sort" => {
                 self.sort = match value {
@@ -151,9 +136,7 @@ impl Query {
                 self.count = Some(count);
                 self.count_only |= count == 0;
             }
-            "_elements" => {
-                self.elements = Some(value.split(',').map(|one| one.trim().to_owned()).collect())
-            }
+            "_elements" => self.elements = Some(value.split(',').map(|one| one.trim().to_owned()).collect()),
             "_summary" if value == "count" => self.count_only = true,
             "_total" => self.total = value == "accurate",
             "_format" | "_pretty" => {}
@@ -168,25 +151,16 @@ impl Query {
             .candidates(store, kind)
             .iter()
             .filter_map(|id| store.indexed(kind, id))
-            .filter(|version| {
-                self.criteria
-                    .iter()
-                    .all(|criterion| criterion.matches(version))
-            })
+            .filter(|version| self.criteria.iter().all(|criterion| criterion.matches(version)))
             .cloned()
             .collect();
         match self.sort {
             Sort::Unsorted => found.sort_by(|a, b| a.id.cmp(&b.id)),
             Sort::OldestFirst => found.sort_by_key(|version| (version.stamp, version.sequence)),
-            Sort::NewestFirst => {
-                found.sort_by_key(|version| std::cmp::Reverse((version.stamp, version.sequence)))
-            }
+            Sort::NewestFirst => found.sort_by_key(|version| std::cmp::Reverse((version.stamp, version.sequence))),
         }
         found.dedup_by(|a, b| a.id == b.id);
-        found
-            .into_iter()
-            .map(|version| Arc::clone(&version.id))
-            .collect()
+        found.into_iter().map(|version| Arc::clone(&version.id)).collect()
     }
 
     /// The narrowest index that every match must be in.
@@ -200,19 +174,12 @@ impl Query {
                 }
                 Criterion::Identifier(tokens) if tokens.iter().all(Token::is_exact) => {
                     let found = tokens.iter().flat_map(|token| {
-                        store.by_identifier(
-                            kind,
-                            token.system.as_deref().unwrap_or_default(),
-                            &token.value,
-                        )
+                        store.by_identifier(kind, token.system.as_deref().unwrap_or_default(), &token.value)
                     });
                     return found.collect();
                 }
                 Criterion::Subject(references) => {
-                    return references
-                        .iter()
-                        .flat_map(|one| store.by_subject(kind, one))
-                        .collect();
+                    return references.iter().flat_map(|one| store.by_subject(kind, one)).collect();
                 }
                 Criterion::LastUpdated(ranges) => {
                     if let [(prefix, range)] = ranges.as_slice() {
@@ -236,15 +203,10 @@ impl Criterion {
         let resource = &content.value;
         match self {
             Self::Ids(ids) => ids.contains(&*version.id),
-            Self::LastUpdated(ranges) => ranges
-                .iter()
-                .any(|(prefix, range)| prefix.holds(version.stamp, *range)),
+            Self::LastUpdated(ranges) => ranges.iter().any(|(prefix, range)| prefix.holds(version.stamp, *range)),
             Self::Identifier(tokens) => {
                 let held = identifiers(resource);
-                tokens.iter().any(|token| {
-                    held.iter()
-                        .any(|(system, value)| token.matches(system, value))
-                })
+                tokens.iter().any(|token| held.iter().any(|(system, value)| token.matches(system, value)))
             }
             Self::Subject(references) => ["subject", "patient"].iter().any(|element| {
                 let held = resource[*element]["reference"].as_str().map(relative);
@@ -262,8 +224,7 @@ impl Token {
     }
 
     fn matches(&self, system: &str, value: &str) -> bool {
-        self.system.as_deref().is_none_or(|wanted| wanted == system)
-            && (self.value.is_empty() || self.value == value)
+        self.system.as_deref().is_none_or(|wanted| wanted == system) && (self.value.is_empty() || self.value == value)
     }
 }
 
@@ -271,14 +232,10 @@ impl Token {
 fn any_coding(element: &Value, tokens: &[Token]) -> bool {
     each(element).iter().any(|one| match one {
         Value::String(code) => tokens.iter().any(|token| token.matches("", code)),
-        Value::Object(fields) if fields.contains_key("coding") => {
-            any_coding(&one["coding"], tokens)
-        }
+        Value::Object(fields) if fields.contains_key("coding") => any_coding(&one["coding"], tokens),
         Value::Object(_) => {
             let (system, code) = (one["system"].as_str(), one["code"].as_str());
-            tokens
-                .iter()
-                .any(|token| token.matches(system.unwrap_or_default(), code.unwrap_or_default()))
+            tokens.iter().any(|token| token.matches(system.unwrap_or_default(), code.unwrap_or_default()))
         }
         _ => false,
     })
@@ -342,13 +299,7 @@ fn prefixed(value: &str, reading: &Reading<'_>) -> Option<(Prefix, Range)> {
     }
     // "Approximately" is a tenth of the distance from now to either side.
     let slack: SignedDuration = reading.now.duration_since(range.0).abs() / 10;
-    Some((
-        prefix,
-        (
-            range.0.checked_sub(slack).ok()?,
-            range.1.checked_add(slack).ok()?,
-        ),
-    ))
+    Some((prefix, (range.0.checked_sub(slack).ok()?, range.1.checked_add(slack).ok()?)))
 }
 
 /// The reach of a date or time at its own precision: `2026-03` is the whole month, `12:00:00Z` the whole second.
@@ -358,13 +309,9 @@ pub(super) fn range(value: &str, offset: Offset) -> Option<Range> {
         let parts: Option<Vec<i16>> = value.split('-').map(|part| part.parse().ok()).collect();
         let (first, step) = match parts?.as_slice() {
             [year] => (Date::new(*year, 1, 1).ok()?, Span::new().years(1)),
-            [year, month] => (
-                Date::new(*year, i8::try_from(*month).ok()?, 1).ok()?,
-                Span::new().months(1),
-            ),
+            [year, month] => (Date::new(*year, i8::try_from(*month).ok()?, 1).ok()?, Span::new().months(1)),
             [year, month, day] => {
-                let date =
-                    Date::new(*year, i8::try_from(*month).ok()?, i8::try_from(*day).ok()?).ok()?;
+                let date = Date::new(*year, i8::try_from(*month).ok()?, i8::try_from(*day).ok()?).ok()?;
                 (date, Span::new().days(1))
             }
             _ => return None,
@@ -374,11 +321,7 @@ pub(super) fn range(value: &str, offset: Offset) -> Option<Range> {
     let zone_at = time.find(['Z', '+', '-']);
     let (clock, zone) = zone_at.map_or((time, None), |at| (&time[..at], Some(&time[at..])));
     let date: Date = day.parse().ok()?;
-    let whole = if clock.len() == 5 {
-        format!("{clock}:00")
-    } else {
-        clock.to_owned()
-    };
+    let whole = if clock.len() == 5 { format!("{clock}:00") } else { clock.to_owned() };
     let local: DateTime = format!("{date}T{whole}").parse().ok()?;
     let offset = match zone {
         None => offset,
@@ -386,21 +329,14 @@ pub(super) fn range(value: &str, offset: Offset) -> Option<Range> {
         Some(zone) => {
             let (hours, minutes) = zone[1..].split_once(':')?;
             let seconds = hours.parse::<i32>().ok()? * 3600 + minutes.parse::<i32>().ok()? * 60;
-            Offset::from_seconds(if zone.starts_with('-') {
-                -seconds
-            } else {
-                seconds
-            })
-            .ok()?
+            Offset::from_seconds(if zone.starts_with('-') { -seconds } else { seconds }).ok()?
         }
     };
     let digits = clock.split_once('.').map(|(_, fraction)| fraction.len());
     let reach = match digits {
         None if clock.len() == 5 => SignedDuration::from_secs(60),
         None => SignedDuration::from_secs(1),
-        Some(digits) => {
-            SignedDuration::from_nanos(10_i64.pow(9_u32.checked_sub(u32::try_from(digits).ok()?)?))
-        }
+        Some(digits) => SignedDuration::from_nanos(10_i64.pow(9_u32.checked_sub(u32::try_from(digits).ok()?)?)),
     };
     let low = offset.to_timestamp(local).ok()?;
     Some((low, low.checked_add(reach).ok()?))
@@ -410,18 +346,9 @@ fn tokens(value: &str) -> Vec<Token> {
     let token = |one: String| {
         let parts = split_raw(&one, '|');
         match parts.as_slice() {
-            [value] => Token {
-                system: None,
-                value: unescape(value),
-            },
-            [system, rest @ ..] => Token {
-                system: Some(unescape(system)),
-                value: unescape(&rest.join("|")),
-            },
-            [] => Token {
-                system: None,
-                value: String::new(),
-            },
+            [value] => Token { system: None, value: unescape(value) },
+            [system, rest @ ..] => Token { system: Some(unescape(system)), value: unescape(&rest.join("|")) },
+            [] => Token { system: None, value: String::new() },
         }
     };
     split_raw(value, ',').into_iter().map(token).collect()
@@ -429,10 +356,7 @@ fn tokens(value: &str) -> Vec<Token> {
 
 /// Splits at a separator that no backslash guards, and takes the guards away.
 fn split(value: &str, separator: char) -> Vec<String> {
-    split_raw(value, separator)
-        .iter()
-        .map(|part| unescape(part))
-        .collect()
+    split_raw(value, separator).iter().map(|part| unescape(part)).collect()
 }
 
 fn split_raw(value: &str, separator: char) -> Vec<String> {
@@ -453,11 +377,7 @@ fn unescape(value: &str) -> String {
     let mut plain = String::with_capacity(value.len());
     let mut letters = value.chars();
     while let Some(letter) = letters.next() {
-        plain.push(if letter == '\\' {
-            letters.next().unwrap_or('\\')
-        } else {
-            letter
-        });
+        plain.push(if letter == '\\' { letters.next().unwrap_or('\\') } else { letter });
     }
     plain
 }
@@ -467,9 +387,7 @@ pub(super) fn subset(resource: &Value, elements: &BTreeSet<String>) -> Value {
     let mut cut = serde_json::Map::new();
     for (name, value) in resource.as_object().into_iter().flatten() {
         // Mandatory and modifier elements come all the same; `status` stands for them.
-        if matches!(name.as_str(), "resourceType" | "id" | "meta" | "status")
-            || elements.contains(name)
-        {
+        if matches!(name.as_str(), "resourceType" | "id" | "meta" | "status") || elements.contains(name) {
             cut.insert(name.clone(), value.clone());
         }
     }
@@ -494,9 +412,7 @@ pub(super) fn pairs(text: &[u8]) -> Vec<(String, String)> {
 
 /// A query string of pairs.
 pub(super) fn encoded(pairs: &[(String, String)]) -> String {
-    form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
-        .finish()
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 /// Parameters of a type's or an instance's history.
@@ -509,10 +425,7 @@ impl HistoryQuery {
     /// # Errors
     /// The name of the parameter that cannot be read.
     pub(super) fn read(pairs: &[(String, String)]) -> Result<Self, String> {
-        let given: BTreeMap<_, _> = pairs
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
+        let given: BTreeMap<_, _> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let since = match given.get("_since") {
             None => Timestamp::MIN,
             Some(value) => value.parse().map_err(|_| "_since".to_owned())?,

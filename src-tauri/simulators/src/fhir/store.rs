@@ -99,13 +99,7 @@ pub(super) struct Store {
 
 impl Store {
     /// Adds a version; `None` for the resource deletes it.
-    pub(super) fn write(
-        &mut self,
-        kind: &str,
-        id: &str,
-        resource: Option<&Value>,
-        stamp: Stamp,
-    ) -> Arc<Version> {
+    pub(super) fn write(&mut self, kind: &str, id: &str, resource: Option<&Value>, stamp: Stamp) -> Arc<Version> {
         self.sequence += 1;
         let id: Id = Arc::from(id);
         let content = resource.map(|resource| {
@@ -125,24 +119,12 @@ impl Store {
         let row = shelf.rows.entry(Arc::clone(&id)).or_default();
         row.versions.push(Arc::clone(&version));
         let count = row.versions.len();
-        shelf.log.insert(
-            (version.stamp, version.sequence),
-            (Arc::clone(&id), count - 1),
-        );
-        for (due, search) in [
-            (stamp.publication.reads, false),
-            (stamp.publication.searches, true),
-        ] {
+        shelf.log.insert((version.stamp, version.sequence), (Arc::clone(&id), count - 1));
+        for (due, search) in [(stamp.publication.reads, false), (stamp.publication.searches, true)] {
             match due {
                 None => self.publish(kind, &id, count, search),
                 Some(due) => {
-                    self.pending.push(Pending {
-                        due,
-                        kind: kind.to_owned(),
-                        id: Arc::clone(&id),
-                        count,
-                        search,
-                    });
+                    self.pending.push(Pending { due, kind: kind.to_owned(), id: Arc::clone(&id), count, search });
                 }
             }
         }
@@ -154,9 +136,7 @@ impl Store {
         if self.pending.iter().all(|pending| pending.due > now) {
             return;
         }
-        let (due, later) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition(|pending| pending.due <= now);
+        let (due, later) = std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.due <= now);
         self.pending = later;
         for pending in Vec::<Pending>::from_iter(due) {
             self.publish(&pending.kind, &pending.id, pending.count, pending.search);
@@ -182,10 +162,7 @@ impl Store {
         if row.indexed >= count {
             return;
         }
-        let before = row
-            .indexed
-            .checked_sub(1)
-            .map(|at| Arc::clone(&row.versions[at]));
+        let before = row.indexed.checked_sub(1).map(|at| Arc::clone(&row.versions[at]));
         let after = Arc::clone(&row.versions[count - 1]);
         row.indexed = count;
         if let Some(before) = before {
@@ -214,8 +191,7 @@ impl Store {
 
     /// Every version that reads can see, oldest first.
     pub(super) fn versions(&self, kind: &str, id: &str) -> &[Arc<Version>] {
-        self.row(kind, id)
-            .map_or(&[], |row| &row.versions[..row.readable])
+        self.row(kind, id).map_or(&[], |row| &row.versions[..row.readable])
     }
 
     /// Every version of a type from `since` on that reads can see, oldest first.
@@ -236,12 +212,7 @@ impl Store {
     }
 
     /// The ids of a type that a search can find, oldest change first.
-    pub(super) fn by_time(
-        &self,
-        kind: &str,
-        from: Bound<Timestamp>,
-        to: Bound<Timestamp>,
-    ) -> Vec<Id> {
+    pub(super) fn by_time(&self, kind: &str, from: Bound<Timestamp>, to: Bound<Timestamp>) -> Vec<Id> {
         let Some(shelf) = self.kinds.get(kind) else {
             return Vec::new();
         };
@@ -256,29 +227,20 @@ impl Store {
             Bound::Included(to) => at <= to,
             Bound::Excluded(to) => at < to,
         };
-        let found = shelf
-            .by_time
-            .range((from, Bound::Unbounded))
-            .take_while(|(at, _, _)| inside(*at));
+        let found = shelf.by_time.range((from, Bound::Unbounded)).take_while(|(at, _, _)| inside(*at));
         found.map(|(_, _, id)| Arc::clone(id)).collect()
     }
 
     /// The ids whose resource carries this identifier.
     pub(super) fn by_identifier(&self, kind: &str, system: &str, value: &str) -> Vec<Id> {
         let key = (system.to_owned(), value.to_owned());
-        let found = self
-            .kinds
-            .get(kind)
-            .and_then(|shelf| shelf.by_identifier.get(&key));
+        let found = self.kinds.get(kind).and_then(|shelf| shelf.by_identifier.get(&key));
         found.into_iter().flatten().cloned().collect()
     }
 
     /// The ids whose subject or patient is this relative reference.
     pub(super) fn by_subject(&self, kind: &str, reference: &str) -> Vec<Id> {
-        let found = self
-            .kinds
-            .get(kind)
-            .and_then(|shelf| shelf.by_subject.get(reference));
+        let found = self.kinds.get(kind).and_then(|shelf| shelf.by_subject.get(reference));
         found.into_iter().flatten().cloned().collect()
     }
 
@@ -325,10 +287,7 @@ pub(super) fn identifiers(resource: &Value) -> Vec<(String, String)> {
     for element in ["identifier", "masterIdentifier"] {
         for identifier in each(&resource[element]) {
             if let Some(value) = identifier["value"].as_str() {
-                found.push((
-                    identifier["system"].as_str().unwrap_or_default().to_owned(),
-                    value.to_owned(),
-                ));
+                found.push((identifier["system"].as_str().unwrap_or_default().to_owned(), value.to_owned()));
             }
         }
     }
@@ -369,10 +328,7 @@ pub(super) fn each(value: &Value) -> &[Value] {
 fn stamped(resource: &Value, kind: &str, id: &str, stamp: &Stamp) -> Value {
     let mut meta = Map::new();
     meta.insert("versionId".into(), json!(stamp.version_id));
-    meta.insert(
-        "lastUpdated".into(),
-        json!(instant(stamp.at, stamp.fraction)),
-    );
+    meta.insert("lastUpdated".into(), json!(instant(stamp.at, stamp.fraction)));
     if let Some(given) = resource["meta"].as_object() {
         for (name, value) in given {
             if name != "versionId" && name != "lastUpdated" {
@@ -394,9 +350,5 @@ fn stamped(resource: &Value, kind: &str, id: &str, stamp: &Stamp) -> Value {
 
 /// An `instant` in UTC, with milliseconds or with whole seconds.
 pub(super) fn instant(at: Timestamp, fraction: bool) -> String {
-    if fraction {
-        format!("{at:.3}")
-    } else {
-        format!("{at:.0}")
-    }
+    if fraction { format!("{at:.3}") } else { format!("{at:.0}") }
 }

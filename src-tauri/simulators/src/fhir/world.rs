@@ -104,13 +104,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(
-        open: bool,
-        auth: Auth,
-        behaviour: Behaviour,
-        seed: u64,
-        journal_length: usize,
-    ) -> Self {
+    pub(super) fn new(open: bool, auth: Auth, behaviour: Behaviour, seed: u64, journal_length: usize) -> Self {
         Self {
             base: String::new(),
             open,
@@ -138,18 +132,11 @@ impl World {
     }
 
     pub(super) fn strike(&mut self, call: &Call) -> Struck {
-        self.faults
-            .strike(call.interaction, call.kind.as_deref(), call.id.as_deref())
+        self.faults.strike(call.interaction, call.kind.as_deref(), call.id.as_deref())
     }
 
     /// Takes note of the call's end.
-    pub(super) fn leave(
-        &mut self,
-        call: &Call,
-        status: Option<u16>,
-        faults: Vec<&'static str>,
-        took: Duration,
-    ) {
+    pub(super) fn leave(&mut self, call: &Call, status: Option<u16>, faults: Vec<&'static str>, took: Duration) {
         self.tally.open -= 1;
         if let Some(status) = status {
             *self.tally.statuses.entry(status).or_default() += 1;
@@ -208,11 +195,8 @@ impl World {
             ),
             Interaction::Capabilities => self.capabilities(call, now),
             _ => {
-                let standing = if self.open {
-                    Standing::Valid
-                } else {
-                    self.auth.standing(call.header("authorization"), now)
-                };
+                let standing =
+                    if self.open { Standing::Valid } else { self.auth.standing(call.header("authorization"), now) };
                 match standing {
                     Standing::Valid => self.interact(call, struck, now),
                     Standing::Missing => Reply::unauthorized(false),
@@ -255,23 +239,11 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn of(parts: &Parts, body: Bytes) -> Self {
         let query = parts.uri.query().unwrap_or_default();
-        Self::new(
-            parts.method.as_str(),
-            parts.uri.path(),
-            query,
-            parts.headers.clone(),
-            body,
-        )
+        Self::new(parts.method.as_str(), parts.uri.path(), query, parts.headers.clone(), body)
     }
 
     /// A call on an absolute path, over HTTP or as an entry of a batch.
-    pub(super) fn new(
-        method: &str,
-        path: &str,
-        query: &str,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Self {
+    pub(super) fn new(method: &str, path: &str, query: &str, headers: HeaderMap, body: Bytes) -> Self {
         let mut call = Self {
             interaction: Interaction::Unknown,
             kind: None,
@@ -291,17 +263,11 @@ impl Call {
         let Some(rest) = path.strip_prefix(BASE_PATH) else {
             return call;
         };
-        let segments: Vec<&str> = rest
-            .split('/')
-            .filter(|segment| !segment.is_empty())
-            .collect();
+        let segments: Vec<&str> = rest.split('/').filter(|segment| !segment.is_empty()).collect();
         if let Some(kind) = segments.first().filter(|kind| is_type(kind)) {
             call.kind = Some((*kind).to_owned());
         }
-        if let Some(id) = segments
-            .get(1)
-            .filter(|id| call.kind.is_some() && is_id(id))
-        {
+        if let Some(id) = segments.get(1).filter(|id| call.kind.is_some() && is_id(id)) {
             call.id = Some((*id).to_owned());
         }
         let kind = call.kind.is_some();
@@ -312,9 +278,7 @@ impl Call {
                 call.document = Some("smart-configuration");
                 Interaction::Capabilities
             }
-            ("GET", []) if call.query.iter().any(|(name, _)| name == "_getpages") => {
-                Interaction::NextPage
-            }
+            ("GET", []) if call.query.iter().any(|(name, _)| name == "_getpages") => Interaction::NextPage,
             ("POST", []) => Interaction::Batch,
             ("GET", [_]) if kind => Interaction::Search,
             ("POST", [_, "_search"]) if kind => {
@@ -343,15 +307,11 @@ impl Call {
 
     /// Whether a header that lists words, such as `Prefer`, has this one.
     pub(super) fn prefers(&self, name: &str, word: &str) -> bool {
-        self.header(name)
-            .is_some_and(|value| value.split([',', ';']).any(|part| part.trim() == word))
+        self.header(name).is_some_and(|value| value.split([',', ';']).any(|part| part.trim() == word))
     }
 
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(held, _)| held == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(held, _)| held == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -364,9 +324,7 @@ pub(super) fn is_type(name: &str) -> bool {
 /// hl7.org/fhir/R4/datatypes.html#id: letters, digits, `-` and `.`, 1 to 64 of them.
 pub(super) fn is_id(id: &str) -> bool {
     (1..=64).contains(&id.len())
-        && id
-            .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.'))
+        && id.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.'))
 }
 
 /// Shared between the connections and the control handles.

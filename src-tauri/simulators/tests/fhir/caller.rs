@@ -21,11 +21,7 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) async fn of(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self {
-            status,
-            headers,
-            text: response.text().await.unwrap(),
-        }
+        Self { status, headers, text: response.text().await.unwrap() }
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -33,9 +29,7 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// Code of the first issue of an OperationOutcome.
@@ -48,10 +42,7 @@ impl Answer {
     pub(crate) fn ids(&self) -> Vec<String> {
         let bundle = self.json();
         let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
-        entries
-            .iter()
-            .map(|entry| entry["resource"]["id"].as_str().unwrap_or("-").to_owned())
-            .collect()
+        entries.iter().map(|entry| entry["resource"]["id"].as_str().unwrap_or("-").to_owned()).collect()
     }
 
     pub(crate) fn link(&self, relation: &str) -> Option<String> {
@@ -75,31 +66,16 @@ impl Caller {
         ];
         let server = FhirServer::start(options).await.unwrap();
         let http = reqwest::Client::new();
-        let answer = Answer::of(
-            http.post(server.token_url())
-                .form(&form)
-                .send()
-                .await
-                .unwrap(),
-        )
-        .await;
+        let answer = Answer::of(http.post(server.token_url()).form(&form).send().await.unwrap()).await;
         let token = answer.json()["access_token"].as_str().unwrap().to_owned();
         let control = server.control();
         control.reset_tally();
-        Self {
-            server,
-            control,
-            http,
-            token,
-        }
+        Self { server, control, http, token }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let address = if path.starts_with("http") {
-            path.to_owned()
-        } else {
-            format!("{}/{path}", self.server.base_url())
-        };
+        let address =
+            if path.starts_with("http") { path.to_owned() } else { format!("{}/{path}", self.server.base_url()) };
         self.http.request(method, address).bearer_auth(&self.token)
     }
 
@@ -120,12 +96,7 @@ impl Caller {
     }
 
     pub(crate) async fn put_if(&self, path: &str, etag: &str, body: &Value) -> Answer {
-        Self::send(
-            self.request(Method::PUT, path)
-                .header("If-Match", etag)
-                .json(body),
-        )
-        .await
+        Self::send(self.request(Method::PUT, path).header("If-Match", etag).json(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {

@@ -6,8 +6,7 @@ use jiff::SignedDuration;
 use reqwest::Client;
 use serde_json::json;
 use simulators::fhir::{
-    Fault, FhirServer, Interaction, Matching, Options, RateLimit, RateLimitHeader, RetryAfter,
-    Times,
+    Fault, FhirServer, Interaction, Matching, Options, RateLimit, RateLimitHeader, RetryAfter, Times,
 };
 
 use crate::caller::{Answer, Caller, patient};
@@ -16,106 +15,45 @@ use crate::caller::{Answer, Caller, patient};
 async fn gives_a_token_for_credentials_in_the_body_or_in_basic() {
     let server = FhirServer::start(Options::default()).await.unwrap();
     let http = Client::new();
-    let form = [
-        ("grant_type", "client_credentials"),
-        ("client_id", "chart-relay"),
-        ("client_secret", "synthetic-secret"),
-    ];
-    let by_body = Answer::of(
-        http.post(server.token_url())
-            .form(&form)
-            .send()
-            .await
-            .unwrap(),
-    )
-    .await;
+    let form =
+        [("grant_type", "client_credentials"), ("client_id", "chart-relay"), ("client_secret", "synthetic-secret")];
+    let by_body = Answer::of(http.post(server.token_url()).form(&form).send().await.unwrap()).await;
     assert_eq!(by_body.status, 200);
     assert_eq!(by_body.json()["token_type"], "Bearer");
     assert_eq!(by_body.json()["expires_in"], 3600);
-    let basic = http
-        .post(server.token_url())
-        .basic_auth("chart-relay", Some("synthetic-secret"))
-        .form(&form[..1]);
+    let basic = http.post(server.token_url()).basic_auth("chart-relay", Some("synthetic-secret")).form(&form[..1]);
     let by_basic = Answer::of(basic.send().await.unwrap()).await;
     assert_eq!(by_basic.status, 200);
-    assert_ne!(
-        by_basic.json()["access_token"],
-        by_body.json()["access_token"]
-    );
-    let json = http
-        .post(server.token_url())
-        .json(&json!({"grant_type": "client_credentials"}));
+    assert_ne!(by_basic.json()["access_token"], by_body.json()["access_token"]);
+    let json = http.post(server.token_url()).json(&json!({"grant_type": "client_credentials"}));
     let as_json = Answer::of(json.send().await.unwrap()).await;
-    assert_eq!(
-        (as_json.status, as_json.text.as_str()),
-        (400, "Unsupported content type")
-    );
+    assert_eq!((as_json.status, as_json.text.as_str()), (400, "Unsupported content type"));
 }
 
 #[tokio::test]
 async fn refuses_a_wrong_secret_as_medplum_does() {
     let server = FhirServer::start(Options::default()).await.unwrap();
     let ask = async |id: &str, secret: &str, grant: &str| {
-        let form = [
-            ("grant_type", grant),
-            ("client_id", id),
-            ("client_secret", secret),
-        ];
-        Answer::of(
-            Client::new()
-                .post(server.token_url())
-                .form(&form)
-                .send()
-                .await
-                .unwrap(),
-        )
-        .await
+        let form = [("grant_type", grant), ("client_id", id), ("client_secret", secret)];
+        Answer::of(Client::new().post(server.token_url()).form(&form).send().await.unwrap()).await
     };
     let wrong = ask("chart-relay", "guess", "client_credentials").await;
     assert_eq!(wrong.status, 400);
-    assert_eq!(
-        wrong.json(),
-        json!({"error": "invalid_request", "error_description": "Invalid secret"})
-    );
-    assert_eq!(
-        ask("nobody", "guess", "client_credentials").await.status,
-        400
-    );
-    assert_eq!(
-        ask("chart-relay", "synthetic-secret", "password")
-            .await
-            .status,
-        400
-    );
+    assert_eq!(wrong.json(), json!({"error": "invalid_request", "error_description": "Invalid secret"}));
+    assert_eq!(ask("nobody", "guess", "client_credentials").await.status, 400);
+    assert_eq!(ask("chart-relay", "synthetic-secret", "password").await.status, 400);
     server.control().rotate_secret("newer", true);
-    assert_eq!(
-        ask("chart-relay", "synthetic-secret", "client_credentials")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(ask("chart-relay", "synthetic-secret", "client_credentials").await.status, 200);
     server.control().rotate_secret("newest", false);
-    assert_eq!(
-        ask("chart-relay", "newer", "client_credentials")
-            .await
-            .status,
-        400
-    );
-    assert_eq!(
-        ask("chart-relay", "newest", "client_credentials")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(ask("chart-relay", "newer", "client_credentials").await.status, 400);
+    assert_eq!(ask("chart-relay", "newest", "client_credentials").await.status, 200);
 }
 
 #[tokio::test]
 async fn tokens_end_with_the_servers_clock() {
     let caller = Caller::new().await;
     caller.fill(1);
-    caller
-        .control
-        .freeze("2026-03-01T08:00:00Z".parse().unwrap());
+    caller.control.freeze("2026-03-01T08:00:00Z".parse().unwrap());
     caller.control.skew(SignedDuration::ZERO);
     assert_eq!(caller.get("Patient/p0").await.status, 200);
     caller.control.advance(SignedDuration::from_mins(61));
@@ -123,27 +61,14 @@ async fn tokens_end_with_the_servers_clock() {
     assert_eq!(late.status, 401);
     assert_eq!(late.issue(), "login");
     assert_eq!(late.json()["issue"][1]["code"], "expired");
-    let nobody = Answer::of(
-        Client::new()
-            .get(format!("{}/Patient/p0", caller.server.base_url()))
-            .send()
-            .await
-            .unwrap(),
-    )
-    .await;
+    let nobody =
+        Answer::of(Client::new().get(format!("{}/Patient/p0", caller.server.base_url())).send().await.unwrap()).await;
     assert_eq!(nobody.status, 401);
     assert_eq!(nobody.json()["issue"].as_array().unwrap().len(), 1);
-    let open = Answer::of(
-        Client::new()
-            .get(format!("{}/metadata", caller.server.base_url()))
-            .send()
-            .await
-            .unwrap(),
-    )
-    .await;
+    let open =
+        Answer::of(Client::new().get(format!("{}/metadata", caller.server.base_url())).send().await.unwrap()).await;
     assert_eq!(open.json()["fhirVersion"], "4.0.1");
-    let token =
-        open.json()["rest"][0]["security"]["extension"][0]["extension"][0]["valueUri"].clone();
+    let token = open.json()["rest"][0]["security"]["extension"][0]["extension"][0]["valueUri"].clone();
     assert_eq!(token, caller.server.token_url());
 }
 
@@ -151,11 +76,7 @@ async fn tokens_end_with_the_servers_clock() {
 async fn a_token_can_die_between_two_pages() {
     let caller = Caller::new().await;
     caller.fill(3);
-    caller.control.inject(
-        Fault::ExpireTokens,
-        Matching::only(Interaction::NextPage),
-        Times::Next(1),
-    );
+    caller.control.inject(Fault::ExpireTokens, Matching::only(Interaction::NextPage), Times::Next(1));
     let first = caller.get("Patient?_count=2").await;
     assert_eq!(first.status, 200);
     assert_eq!(caller.get(&first.link("next").unwrap()).await.status, 401);
@@ -165,9 +86,7 @@ async fn a_token_can_die_between_two_pages() {
 async fn quotas_are_told_and_kept() {
     let caller = Caller::new().await;
     caller.fill(1);
-    caller
-        .control
-        .freeze("2026-03-01T08:00:00Z".parse().unwrap());
+    caller.control.freeze("2026-03-01T08:00:00Z".parse().unwrap());
     let limit = RateLimit {
         requests: 2,
         points: Some(101),
@@ -175,14 +94,9 @@ async fn quotas_are_told_and_kept() {
         header: RateLimitHeader::One,
         retry_after: RetryAfter::Absent,
     };
-    caller
-        .control
-        .configure(|behaviour| behaviour.rate_limit = Some(limit));
+    caller.control.configure(|behaviour| behaviour.rate_limit = Some(limit));
     let read = caller.get("Patient/p0").await;
-    assert_eq!(
-        read.header("ratelimit"),
-        r#""requests";r=1;t=60, "fhirInteractions";r=100;t=60"#
-    );
+    assert_eq!(read.header("ratelimit"), r#""requests";r=1;t=60, "fhirInteractions";r=100;t=60"#);
     caller.control.advance(SignedDuration::from_secs(20));
     assert_eq!(caller.get("Patient/p0").await.status, 200);
     let refused = caller.get("Patient/p0").await;
@@ -194,20 +108,11 @@ async fn quotas_are_told_and_kept() {
     assert_eq!(detail["msBeforeNext"], 40_000);
 
     let with = async |form: RetryAfter| {
-        caller
-            .control
-            .configure(|behaviour| behaviour.rate_limit.as_mut().unwrap().retry_after = form);
-        caller
-            .get("Patient/p0")
-            .await
-            .header("retry-after")
-            .to_owned()
+        caller.control.configure(|behaviour| behaviour.rate_limit.as_mut().unwrap().retry_after = form);
+        caller.get("Patient/p0").await.header("retry-after").to_owned()
     };
     assert_eq!(with(RetryAfter::Seconds(0)).await, "40");
-    assert_eq!(
-        with(RetryAfter::HttpDate(0)).await,
-        "Sun, 01 Mar 2026 08:01:00 GMT"
-    );
+    assert_eq!(with(RetryAfter::HttpDate(0)).await, "Sun, 01 Mar 2026 08:01:00 GMT");
 
     caller.control.advance(SignedDuration::from_secs(40));
     caller.control.configure(|behaviour| {
@@ -218,20 +123,14 @@ async fn quotas_are_told_and_kept() {
     let created = caller.post("Patient", &patient("ignored")).await;
     assert_eq!(created.status, 201);
     assert_eq!(created.headers.get_all("ratelimit").iter().count(), 2);
-    assert_eq!(
-        caller.post("Patient", &patient("ignored")).await.status,
-        429,
-        "100 points each, 101 in all"
-    );
+    assert_eq!(caller.post("Patient", &patient("ignored")).await.status, 429, "100 points each, 101 in all");
 }
 
 #[tokio::test]
 async fn counts_calls_and_the_most_at_once() {
     let caller = Caller::new().await;
     caller.fill(1);
-    caller
-        .control
-        .configure(|behaviour| behaviour.latency = Duration::from_millis(30));
+    caller.control.configure(|behaviour| behaviour.latency = Duration::from_millis(30));
     let calls = (0..5).map(|_| caller.get("Patient/p0"));
     futures::future::join_all(calls).await;
     let tally = caller.control.tally();
@@ -240,10 +139,5 @@ async fn counts_calls_and_the_most_at_once() {
     assert_eq!((tally.open, tally.most_open), (0, 5));
     let journal = caller.control.journal();
     assert_eq!(journal.len(), 5);
-    assert!(
-        journal
-            .iter()
-            .all(|entry| entry.took >= Duration::from_millis(30)
-                && entry.id.as_deref() == Some("p0"))
-    );
+    assert!(journal.iter().all(|entry| entry.took >= Duration::from_millis(30) && entry.id.as_deref() == Some("p0")));
 }
