@@ -1,6 +1,7 @@
 //! The only I/O of the program: one file or folder per outside system, each behind a port of the engine.
 
 pub mod doctor;
+pub mod fhir;
 pub mod pin;
 pub mod secret;
 pub mod transport;
