@@ -73,6 +73,8 @@ codes! {
     ParentMissing = "parent-missing",
     /// A clinic's own edit of a mapped field is kept.
     Differs = "differs",
+    /// The chart goes on under another patient.
+    PatientMerged = "patient-merged",
     /// A record whose link cannot be trusted: hashes of an unknown key or form.
     BaseUnknown = "base-unknown",
 

@@ -25,7 +25,7 @@ use crate::{
     lease::HeldLease,
     ledger::{Finish, LedgerError, Record, Want},
     link::{Ended, LinkState, hashes},
-    mapping::{Extracted, ResourceMapping},
+    mapping::{Extracted, ResourceMapping, Standing},
     merge::{Merge, merge},
     ports::{AuditLog, Clock, Ledger, Read, Resource},
     retry::Budget,
@@ -113,7 +113,9 @@ impl Reconciler {
                 Read::Gone | Read::Missing => return Ok(self.ended(firm, state, Ended::Gone, None)),
             };
             let extracted = mapping.extract(&resource.json, &firm.zone);
-            if !extracted.applies {
+            if matches!(extracted.standing, Standing::Skip(_))
+                || (extracted.standing == Standing::MarkOnly && row.is_none())
+            {
                 return Ok(self.ended(firm, state, Ended::DoesNotApply, Some(resource.version)));
             }
             if let Some(outcome) = self.wait_for_parent(key, &mut state, &extracted).await? {
