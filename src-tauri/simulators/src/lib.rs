@@ -5,3 +5,4 @@ pub mod fhir;
 pub mod filemaker;
 pub mod listen;
 pub mod synthetic;
+pub mod tls;

@@ -16,9 +16,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 /// What a handler does with a request.
 #[derive(Debug)]
@@ -61,11 +64,31 @@ impl Door {
         H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Outcome> + Send + 'static,
     {
+        Self::begin(handler, None).await
+    }
+
+    /// As [`Door::open`], over TLS.
+    ///
+    /// # Errors
+    /// The system's error where no port can be had.
+    pub async fn open_tls<H, F>(handler: H, config: Arc<ServerConfig>) -> io::Result<Self>
+    where
+        H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        Self::begin(handler, Some(config.into())).await
+    }
+
+    async fn begin<H, F>(handler: H, tls: Option<TlsAcceptor>) -> io::Result<Self>
+    where
+        H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (wish, wishes) = watch::channel(Gate::Open);
         let (reached, state) = watch::channel(Gate::Open);
-        let keeper = Arc::new(tokio::spawn(keep(listener, address, wishes, reached, handler)));
+        let keeper = Arc::new(tokio::spawn(keep(listener, address, wishes, reached, handler, tls)));
         Ok(Self { address, wish: Arc::new(wish), state, keeper })
     }
 
@@ -116,6 +139,7 @@ async fn keep<H, F>(
     mut wishes: watch::Receiver<Gate>,
     reached: watch::Sender<Gate>,
     handler: H,
+    tls: Option<TlsAcceptor>,
 ) where
     H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Outcome> + Send + 'static,
@@ -125,7 +149,7 @@ async fn keep<H, F>(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve(stream, handler.clone()));
+                    connections.spawn(serve(stream, handler.clone(), tls.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(kind = ?error.kind(), "a simulator could not accept a connection");
@@ -180,12 +204,28 @@ async fn hold(address: SocketAddr) -> TcpSocket {
     }
 }
 
-async fn serve<H, F>(stream: TcpStream, handler: H)
+async fn serve<H, F>(stream: TcpStream, handler: H, tls: Option<TlsAcceptor>)
 where
     H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Outcome> + Send + 'static,
 {
     let _ = stream.set_nodelay(true);
+    match tls {
+        None => converse(stream, handler).await,
+        Some(tls) => match tls.accept(stream).await {
+            Ok(stream) => converse(stream, handler).await,
+            // A caller that does not trust us says so by going away.
+            Err(error) => tracing::debug!(kind = ?error.kind(), "a TLS handshake with a simulator failed"),
+        },
+    }
+}
+
+async fn converse<S, H, F>(stream: S, handler: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Outcome> + Send + 'static,
+{
     let service = service_fn(move |request: Request<Incoming>| {
         let work = tokio::spawn(handler(request.map(Body::new)));
         async move {

@@ -80,6 +80,16 @@ impl FileMaker {
         Ok(Self { scheme: "http", control: Control { shared, file, door } })
     }
 
+    /// Serves HTTPS (HTTP/1.1), for example with [`crate::tls::Certificate::server_config`].
+    ///
+    /// # Errors
+    /// If no port can be bound.
+    pub async fn start_tls(clinic: Clinic, config: Arc<rustls::ServerConfig>) -> io::Result<Self> {
+        let (shared, file) = prepared(clinic);
+        let door = Door::open_tls(handler(&shared), config).await?;
+        Ok(Self { scheme: "https", control: Control { shared, file, door } })
+    }
+
     /// For example `http://127.0.0.1:40123`, without a path.
     pub fn base_url(&self) -> String {
         format!("{}://{}", self.scheme, self.address())

@@ -158,7 +158,10 @@ async fn an_engine_that_is_down_answers_html_or_nothing() {
     let control = api.filemaker.control();
     let down = control.inject(Fault::Html502, When::always());
     let response = api.request(Method::GET, "/productInfo").send().await.expect("an answer");
-    assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (502, &"text/html".parse().expect("ASCII")));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["content-type"]),
+        (502, &"text/html".parse().expect("ASCII"))
+    );
     assert!(response.text().await.expect("text").contains("Bad Gateway"));
     assert_eq!(api.post(PATIENTS, named("A")).await.status, 502);
     control.clear(&down);
@@ -231,7 +234,9 @@ async fn a_late_write_lands_under_the_rules_of_then() {
 
     // What moved on meanwhile makes it void.
     control.inject(Fault::Late(None), When::always().writes().times(2));
-    send(Method::PATCH, path.clone(), json!({"fieldData": {"City": "Later"}, "modId": "1"})).await.expect_err("no answer");
+    send(Method::PATCH, path.clone(), json!({"fieldData": {"City": "Later"}, "modId": "1"}))
+        .await
+        .expect_err("no answer");
     send(Method::POST, PATIENTS.into(), named("P2")).await.expect_err("no answer");
     control.desk_edit("Patient", 1, &[("City", "Desk")]).expect("it is there");
     control.desk_create("Patient", &[("FhirId", "P2")]).expect("a new key");

@@ -2,4 +2,6 @@
 
 mod client;
 mod faults;
+mod public_client;
+mod tls;
 mod transcripts;
