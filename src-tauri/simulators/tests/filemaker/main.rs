@@ -2,6 +2,8 @@
 
 mod client;
 mod faults;
+mod finds;
 mod public_client;
+mod rules;
 mod tls;
 mod transcripts;
