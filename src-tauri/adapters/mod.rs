@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod fhir;
+pub mod filemaker;
 pub mod pin;
 pub mod secret;
 pub mod transport;

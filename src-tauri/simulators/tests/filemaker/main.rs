@@ -2,8 +2,6 @@
 
 mod client;
 mod faults;
-mod finds;
 mod public_client;
-mod rules;
 mod tls;
 mod transcripts;
