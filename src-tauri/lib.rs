@@ -1,3 +1,7 @@
 //! Chart Relay keeps a clinic's FileMaker database and its FHIR server in step.
 
 pub mod adapters;
+pub mod cli;
+pub mod clinic_key;
+pub mod recovery_sheet;
+pub mod secrets;

@@ -5,4 +5,5 @@ pub mod fhir;
 pub mod filemaker;
 pub mod pin;
 pub mod secret;
+pub mod secrets;
 pub mod transport;

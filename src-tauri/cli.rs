@@ -1,0 +1,5 @@
+//! The commands.
+
+pub mod key;
+pub mod person;
+pub mod secret;
