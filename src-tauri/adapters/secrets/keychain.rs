@@ -132,14 +132,16 @@ fn attempt(store: &mut Option<Arc<CredentialStore>>, service: &str, job: &Job) -
             Some(store) => Ok(store),
             None => platform::open(),
         };
-        let error = match opened.and_then(|store| call(&store, service, job).map(|done| (store, done))) {
-            Ok((working, done)) => {
-                *store = Some(working);
-                return Ok(done);
-            }
+        let result = opened.and_then(|opened| call(store.insert(opened), service, job));
+        let error = match result {
+            Ok(done) => return Ok(done),
             Err(error) => classify(&job.name, error),
         };
-        if !(reused && matches!(error, SecretsError::Unavailable(_)) && !job.answer.is_closed()) {
+        let away = matches!(error, SecretsError::Unavailable(_));
+        if away {
+            *store = None;
+        }
+        if !(away && reused) || job.answer.is_closed() {
             return Err(error);
         }
     }
