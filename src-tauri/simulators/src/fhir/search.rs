@@ -6,7 +6,7 @@
 //! `Prefer: handling=strict`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds as _};
 use std::sync::Arc;
 
 use jiff::civil::{Date, DateTime};
@@ -243,17 +243,14 @@ fn any_coding(element: &Value, tokens: &[Token]) -> bool {
 
 impl Prefix {
     /// Whether a stamp, taken as a point, stands so to the range.
-    fn holds(self, stamp: Timestamp, (low, high): Range) -> bool {
+    fn holds(self, stamp: Timestamp, range: Range) -> bool {
         match self {
-            Self::Eq | Self::Ap => low <= stamp && stamp < high,
-            Self::Ne => stamp < low || high <= stamp,
-            Self::Gt | Self::Sa => high <= stamp,
-            Self::Lt | Self::Eb => stamp < low,
-            Self::Ge => low <= stamp,
-            Self::Le => stamp < high,
+            Self::Ne => !Self::Eq.holds(stamp, range),
+            _ => self.bounds(range).contains(&stamp),
         }
     }
 
+    /// The stretch of time that it admits; for [`Prefix::Ne`], which admits two, everything.
     fn bounds(self, (low, high): Range) -> (Bound<Timestamp>, Bound<Timestamp>) {
         match self {
             Self::Eq | Self::Ap => (Bound::Included(low), Bound::Excluded(high)),

@@ -1,5 +1,7 @@
 //! A signed-in caller, and the few resources that the tests need.
 
+use std::time::Duration;
+
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use simulators::fhir::{Control, FhirServer, Options};
@@ -65,7 +67,8 @@ impl Caller {
             ("client_secret", options.client_secret.clone()),
         ];
         let server = FhirServer::start(options).await.unwrap();
-        let http = reqwest::Client::new();
+        // Whatever hangs fails instead.
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
         let answer = Answer::of(http.post(server.token_url()).form(&form).send().await.unwrap()).await;
         let token = answer.json()["access_token"].as_str().unwrap().to_owned();
         let control = server.control();

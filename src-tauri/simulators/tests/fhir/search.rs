@@ -43,6 +43,7 @@ async fn last_updated_takes_every_prefix_at_the_values_own_precision() {
         ("lt2027".into(), "cbda"),
         ("ge2026-03-01T10:00:00%2B02:00".into(), "bda"),
         ("2026-03-01T08:00:01Z,2026-03-01T07:59:59Z".into(), "ca"),
+        ("gt2026-03-01T08:00:00Z,lt2026-03-01T08:00:00Z".into(), "ca"),
         (format!("ge{second}&_lastUpdated=lt2026-03-01T08:00:01Z"), "bd"),
     ];
     for (value, expected) in cases {
@@ -116,6 +117,7 @@ async fn an_index_follows_its_resource() {
     assert_eq!(caller.get("Observation?patient=p0").await.ids(), [""; 0]);
     assert_eq!(caller.get("Observation?patient=p1").await.ids(), ["o0"]);
     assert_eq!(caller.get("Observation?_sort=_lastUpdated").await.ids(), ["o0"]);
+    assert_eq!(caller.control.ids("Observation"), ["o0"], "one entry in the index of times");
     caller.control.delete("Observation", "o0").unwrap();
     assert_eq!(caller.get("Observation?patient=p1").await.ids(), [""; 0]);
 }

@@ -133,11 +133,12 @@ async fn counts_calls_and_the_most_at_once() {
     caller.control.configure(|behaviour| behaviour.latency = Duration::from_millis(30));
     let calls = (0..5).map(|_| caller.get("Patient/p0"));
     futures::future::join_all(calls).await;
+    caller.get("Patient/p0").await;
     let tally = caller.control.tally();
-    assert_eq!(tally.of(Interaction::Read), 5);
-    assert_eq!(tally.statuses[&200], 5);
+    assert_eq!(tally.of(Interaction::Read), 6);
+    assert_eq!(tally.statuses[&200], 6);
     assert_eq!((tally.open, tally.most_open), (0, 5));
     let journal = caller.control.journal();
-    assert_eq!(journal.len(), 5);
+    assert_eq!(journal.len(), 6);
     assert!(journal.iter().all(|entry| entry.took >= Duration::from_millis(30) && entry.id.as_deref() == Some("p0")));
 }
