@@ -101,6 +101,18 @@ impl FhirServer {
     /// # Errors
     /// The system's error where no port can be had; `InvalidInput` where one of the resources is none.
     pub async fn start(options: Options) -> io::Result<Self> {
+        Self::begin(options, None).await
+    }
+
+    /// Like [`FhirServer::start`], over HTTPS, for example with [`crate::tls::Certificate::server_config`].
+    ///
+    /// # Errors
+    /// As [`FhirServer::start`].
+    pub async fn start_tls(options: Options, config: Arc<rustls::ServerConfig>) -> io::Result<Self> {
+        Self::begin(options, Some(config)).await
+    }
+
+    async fn begin(options: Options, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Self> {
         let auth = Auth::new(options.client_id, options.client_secret);
         let world = World::new(options.open, auth, options.behaviour, options.seed, options.journal);
         let inside = Arc::new(Inside {
@@ -109,8 +121,12 @@ impl FhirServer {
             releases: watch::Sender::new(0),
         });
         let for_calls = Arc::clone(&inside);
-        let door = Door::open(move |request| handle(Arc::clone(&for_calls), request)).await?;
-        let origin = format!("http://{}", door.address());
+        let handler = move |request| handle(Arc::clone(&for_calls), request);
+        let (scheme, door) = match tls {
+            None => ("http", Door::open(handler).await?),
+            Some(config) => ("https", Door::open_tls(handler, config).await?),
+        };
+        let origin = format!("{scheme}://{}", door.address());
         let base_url = format!("{origin}{BASE_PATH}");
         inside.act(|world| world.base.clone_from(&base_url));
         let server = Self { control: Control { inside, door }, base_url, token_url: format!("{origin}/oauth2/token") };

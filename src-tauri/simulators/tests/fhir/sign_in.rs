@@ -8,6 +8,7 @@ use serde_json::json;
 use simulators::fhir::{
     Fault, FhirServer, Interaction, Matching, Options, RateLimit, RateLimitHeader, RetryAfter, Times,
 };
+use simulators::tls::Certificate;
 
 use crate::caller::{Answer, Caller, patient};
 
@@ -141,4 +142,17 @@ async fn counts_calls_and_the_most_at_once() {
     let journal = caller.control.journal();
     assert_eq!(journal.len(), 6);
     assert!(journal.iter().all(|entry| entry.took >= Duration::from_millis(30) && entry.id.as_deref() == Some("p0")));
+}
+
+#[tokio::test]
+async fn over_tls_its_addresses_say_so() {
+    let certificate = Certificate::by_own_authority().unwrap();
+    let server = FhirServer::start_tls(Options::default(), certificate.server_config().unwrap()).await.unwrap();
+    assert!(server.base_url().starts_with("https://127.0.0.1:"));
+    let address = format!("{}/metadata", server.base_url());
+    let authority = reqwest::Certificate::from_pem(certificate.authority_pem().unwrap().as_bytes()).unwrap();
+    let trusting = Client::builder().tls_certs_only([authority]).build().unwrap();
+    let statement = Answer::of(trusting.get(&address).send().await.unwrap()).await.json();
+    assert_eq!(statement["implementation"]["url"], server.base_url());
+    assert!(Client::new().get(&address).send().await.is_err(), "an authority that nobody knows");
 }
