@@ -1,0 +1,39 @@
+//! What each port promises, said once and asked of every implementation. The suites know nothing but the ports: whatever
+//! passes them can take the place of another.
+
+mod audit;
+mod ledger;
+mod queue;
+mod worlds;
+
+use std::time::Duration;
+
+use engine::{
+    key::{BootId, StationId},
+    ledger::Owner,
+};
+use jiff::Timestamp;
+
+/// Every implementation of one kind of port runs each of these functions as a test of its own.
+macro_rules! suite {
+    ($implementation:ident: $world:ty => $($test:ident)*) => {
+        mod $implementation {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(<$world as crate::worlds::World>::start().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use suite;
+
+pub(crate) const VISIBILITY: Duration = Duration::from_secs(30);
+
+/// A synthetic moment, and seconds after it.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+pub(crate) fn owner(station: &str, boot: &str) -> Owner {
+    Owner { station: StationId::new(station).unwrap(), boot: BootId::new(boot).unwrap() }
+}

@@ -1,0 +1,118 @@
+//! Where the ports under test come from.
+
+use std::{path::Path, sync::Arc};
+
+use chart_relay::adapters::sqlite::{Database, Options};
+use engine::{
+    fakes::{FakeClock, MemoryAudit, MemoryLedger, MemoryQueue},
+    keys::ClinicKey,
+    ports::{AuditLog, Ledger, Queue},
+};
+use tempfile::TempDir;
+
+use crate::{VISIBILITY, at, owner};
+
+/// A set of ports on one clock.
+pub(crate) trait World: Sized {
+    async fn start() -> Self;
+    fn clock(&self) -> &FakeClock;
+    fn queue(&self) -> Arc<dyn Queue>;
+    fn ledger(&self) -> Arc<dyn Ledger>;
+    fn audit(&self) -> Arc<dyn AuditLog>;
+}
+
+/// One that outlives its process.
+pub(crate) trait Lasting: World {
+    /// The process ends in the middle of everything, and another boot of the station takes over what is on disk.
+    async fn crash(self) -> Self;
+}
+
+pub(crate) struct Sqlite {
+    folder: TempDir,
+    clock: Arc<FakeClock>,
+    database: Database,
+    boots: u32,
+}
+
+impl Sqlite {
+    async fn boot(folder: TempDir, clock: Arc<FakeClock>, boots: u32) -> Self {
+        let options = Options { visibility: VISIBILITY, ..Options::default() };
+        let me = owner("front-desk", &format!("boot-{boots}"));
+        let path = folder.path().join("relay.db");
+        let key = ClinicKey::from_bytes([7; 32]);
+        let database = Database::open_with(&path, &key, me, clock.clone(), options).await.unwrap();
+        Self { folder, clock, database, boots }
+    }
+}
+
+impl World for Sqlite {
+    async fn start() -> Self {
+        Self::boot(tempfile::tempdir().unwrap(), FakeClock::at(at(0)), 1).await
+    }
+
+    fn clock(&self) -> &FakeClock {
+        &self.clock
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        self.database.queue()
+    }
+
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        self.database.ledger()
+    }
+
+    fn audit(&self) -> Arc<dyn AuditLog> {
+        self.database.audit()
+    }
+}
+
+impl Lasting for Sqlite {
+    /// Nothing is closed: what counts is what a copy of the files holds now.
+    async fn crash(self) -> Self {
+        let image = tempfile::tempdir().unwrap();
+        for name in ["relay.db", "relay.db-wal", "relay.db.anchor"] {
+            let from = self.folder.path().join(name);
+            if Path::exists(&from) {
+                std::fs::copy(&from, image.path().join(name)).unwrap();
+            }
+        }
+        // Another process has another clock.
+        Self::boot(image, FakeClock::at(at(0)), self.boots + 1).await
+    }
+}
+
+pub(crate) struct Memory {
+    clock: Arc<FakeClock>,
+    queue: Arc<MemoryQueue>,
+    ledger: Arc<MemoryLedger>,
+    audit: Arc<MemoryAudit>,
+}
+
+impl World for Memory {
+    async fn start() -> Self {
+        let clock = FakeClock::at(at(0));
+        Self {
+            queue: MemoryQueue::new(clock.clone(), VISIBILITY),
+            ledger: MemoryLedger::new(),
+            audit: MemoryAudit::new(),
+            clock,
+        }
+    }
+
+    fn clock(&self) -> &FakeClock {
+        &self.clock
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        self.queue.clone()
+    }
+
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        self.ledger.clone()
+    }
+
+    fn audit(&self) -> Arc<dyn AuditLog> {
+        self.audit.clone()
+    }
+}
