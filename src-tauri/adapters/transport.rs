@@ -147,19 +147,14 @@ impl NoAnswer {
     }
 }
 
-/// Looks for rustls's verdict in the chain of causes. An `io::Error` hides its inner error from `source`, so it is opened.
-fn has_bad_certificate(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = match inner {
-            Some(inner) => inner.downcast_ref::<rustls::Error>(),
-            None => error.downcast_ref::<rustls::Error>(),
-        };
-        if let Some(tls) = tls {
-            return matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
-        }
-        cause = error.source().or_else(|| inner.and_then(|inner| inner.source()));
+/// Looks for rustls's verdict in the chain of causes. An `io::Error` hides the error in it from `source`, so it is opened, as
+/// often as one is wrapped in the next.
+fn has_bad_certificate(error: &(dyn StdError + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
     }
-    false
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => has_bad_certificate(inner),
+        None => error.source().is_some_and(has_bad_certificate),
+    }
 }

@@ -81,7 +81,11 @@ impl FileMaker {
             Ok(count) if count > 0 => Step::passed("name", format!("{count} address(es)")),
             _ => {
                 let fault = Fault::new(Class::Away, Code::Unreachable).on(host);
-                let step = Step::failed("name", fault, "The host's name is not known here. Check it, and this computer's network.");
+                let step = Step::failed(
+                    "name",
+                    fault,
+                    "The host's name is not known here. Check it, and this computer's network.",
+                );
                 return vec![step, skipped("connection"), skipped("TLS"), skipped("Data API")];
             }
         };
@@ -125,7 +129,8 @@ impl FileMaker {
     }
 
     fn get(&self, layout: Option<&str>, path: &[&str], query: Vec<(&'static str, &'static str)>) -> Call {
-        let path = ["databases", &self.pool.client.database, "layouts"].into_iter().chain(layout).chain(path.iter().copied());
+        let path =
+            ["databases", &self.pool.client.database, "layouts"].into_iter().chain(layout).chain(path.iter().copied());
         Call {
             kind: Kind::Read,
             method: Method::GET,
@@ -153,7 +158,8 @@ impl FileMaker {
             Ok(answer) => answer,
             Err(fault) if fault.code == Code::LayoutMissing => {
                 let alike = known.iter().find(|known| known.eq_ignore_ascii_case(&table.layout));
-                let hint = alike.map_or_else(String::new, |alike| format!(" There is one called {alike}; case matters."));
+                let hint =
+                    alike.map_or_else(String::new, |alike| format!(" There is one called {alike}; case matters."));
                 return Step::failed(name, fault, format!("The file shows this account no layout of this name.{hint}"));
             }
             Err(fault) => return failed(&name, fault),
@@ -170,7 +176,8 @@ impl FileMaker {
             return Step::failed(name, fault, format!("Place these fields on the layout: {}.", missing.join(", ")));
         }
         let of = |wrong: fn(FieldType, &Placed) -> bool| -> Vec<&str> {
-            let fields = wanted.iter().filter(|(field, kind)| placed.get(*field).is_some_and(|as_is| wrong(**kind, as_is)));
+            let fields =
+                wanted.iter().filter(|(field, kind)| placed.get(*field).is_some_and(|as_is| wrong(**kind, as_is)));
             fields.map(|(field, _)| field.as_str()).collect()
         };
         let unfit = of(|kind, placed| !fits(kind, &placed.result) && placed.result != "text");
@@ -186,7 +193,10 @@ impl FileMaker {
         let mut remarks = Vec::new();
         for (fields, remark) in [
             (of(|_, placed| placed.computed), "calculated, can only be read"),
-            (of(|kind, placed| !fits(kind, &placed.result)), "kept in text fields, so FileMaker does not check or sort them"),
+            (
+                of(|kind, placed| !fits(kind, &placed.result)),
+                "kept in text fields, so FileMaker does not check or sort them",
+            ),
         ] {
             if !fields.is_empty() {
                 remarks.push(format!("{}: {remark}", fields.join(", ")));
@@ -204,7 +214,10 @@ impl FileMaker {
         match self.pool.call(self.get(Some(&table.layout), &["records"], vec![("_limit", "1")])).await {
             Ok(answer) => {
                 let rows = answer.response.pointer("/dataInfo/totalRecordCount").map(Json::to_string);
-                Step::passed(name, rows.map_or_else(|| "works".into(), |rows| format!("{} rows", rows.trim_matches('"'))))
+                Step::passed(
+                    name,
+                    rows.map_or_else(|| "works".into(), |rows| format!("{} rows", rows.trim_matches('"'))),
+                )
             }
             // "Record is missing": how some servers say that a table is empty.
             Err(fault) if fault.vendor.as_deref() == Some("FileMaker 101") => Step::passed(name, "no rows yet"),
@@ -222,7 +235,8 @@ impl FileMaker {
         let mut data = match self.pool.call(self.get(Some(&table.layout), &[], Vec::new())).await {
             Ok(answer) => required(&answer.response),
             Err(fault) => {
-                proof.steps = vec![failed("create", fault), skipped("unique key"), skipped("version guard"), skipped("delete")];
+                proof.steps =
+                    vec![failed("create", fault), skipped("unique key"), skipped("version guard"), skipped("delete")];
                 return proof;
             }
         };
@@ -237,7 +251,9 @@ impl FileMaker {
                 proof.guarded = !guarded.has_failed();
                 proof.steps.extend([unique, guarded]);
             }
-            Err(fault) => proof.steps.extend([failed("create", fault), skipped("unique key"), skipped("version guard")]),
+            Err(fault) => {
+                proof.steps.extend([failed("create", fault), skipped("unique key"), skipped("version guard")])
+            }
         }
         // Even if nothing seems to have been created: an answer may have been lost.
         proof.steps.push(match self.sweep(&table, &key).await {
@@ -412,7 +428,9 @@ fn advice(fault: &Fault) -> &'static str {
         Code::DiskFull => "The server's disk is full.",
         Code::FileDamaged => "The file is damaged. Close it and restore a backup.",
         Code::RecordOpen => "Somebody has the record open. Try again later.",
-        Code::TimedOut | Code::NotAnswering => "The server does not answer in time. Try again; if it stays so, look at its load.",
+        Code::TimedOut | Code::NotAnswering => {
+            "The server does not answer in time. Try again; if it stays so, look at its load."
+        }
         Code::OutcomeUnknown => "The answer was lost on the way. Try again in some minutes.",
         _ => "This was not expected. The code tells FileMaker's support more.",
     }

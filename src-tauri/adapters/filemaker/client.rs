@@ -171,9 +171,7 @@ fn sensitive(text: &Secret) -> Result<HeaderValue, Fault> {
 async fn read(mut response: Response) -> Result<Answer, Failure> {
     let status = response.status().as_u16();
     let mut body = Vec::new();
-    while let Some(chunk) =
-        response.chunk().await.map_err(|error| Failure::NoAnswer(NoAnswer::of(&error)))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::NoAnswer(NoAnswer::of(&error)))? {
         if body.len() + chunk.len() > LARGEST_ANSWER {
             return Err(Failure::NotJson(status));
         }

@@ -63,7 +63,12 @@ pub(super) fn broken(kind: Kind) -> Fault {
 }
 
 /// An answer that says "done", or what to do about one that does not.
-pub(super) fn judge(kind: Kind, sent: Result<Answer, Failure>, database: &str, layout: Option<&str>) -> Result<Answer, Fault> {
+pub(super) fn judge(
+    kind: Kind,
+    sent: Result<Answer, Failure>,
+    database: &str,
+    layout: Option<&str>,
+) -> Result<Answer, Fault> {
     match sent {
         Ok(answer) if answer.code == 0 || (kind == Kind::Find && NONE.contains(&answer.code)) => Ok(answer),
         Ok(answer) => {

@@ -82,7 +82,8 @@ impl FileMakerConfig {
     fn check(&self) -> Result<(), Fault> {
         let within = |time: Duration, most: u64| !time.is_zero() && time <= Duration::from_secs(most);
         // Basic authentication ends the name at the first colon, and FileMaker takes printable ASCII in it.
-        let nameable = |text: &str| !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b':');
+        let nameable =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b':');
         for (holds, setting, what) in [
             (!self.database.is_empty(), "database", "must not be empty"),
             (nameable(&self.account), "account", "must be printable ASCII without a colon"),
@@ -130,11 +131,8 @@ impl FileMaker {
     /// `Stop` / `Rejected` on a setting that cannot work, `Stop` / `CertificateRefused` if certificates cannot be loaded.
     pub fn new(config: FileMakerConfig, password: Secret, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
         config.check()?;
-        let limits = Limits {
-            sessions: config.sessions,
-            writes: config.exchange_after_writes,
-            age: config.exchange_after,
-        };
+        let limits =
+            Limits { sessions: config.sessions, writes: config.exchange_after_writes, age: config.exchange_after };
         let client = Client::new(&config, &password)?;
         Ok(Self { pool: Arc::new(Pool::new(client, clock, limits)), read_timeout: config.read_timeout })
     }
@@ -171,7 +169,8 @@ impl FileMaker {
         };
         let mut rows = Vec::new();
         for record in &data {
-            let fields = record.get("fieldData").and_then(Json::as_object).ok_or_else(|| errors::bad_answer(Kind::Find))?;
+            let fields =
+                record.get("fieldData").and_then(Json::as_object).ok_or_else(|| errors::bad_answer(Kind::Find))?;
             let held = fields.get(&table.key_field).ok_or_else(|| not_placed(table, &table.key_field))?;
             if held.as_str() == Some(key) || matches!(held, Json::Number(number) if number.as_str() == key) {
                 rows.push(row(table, record, fields)?);

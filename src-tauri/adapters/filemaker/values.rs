@@ -18,13 +18,9 @@ pub(super) fn to_json(value: &Value) -> Json {
         Value::Text(text) => Json::from(text.replace("\r\n", "\r").replace('\n', "\r")),
         Value::Number(digits) => number_to_json(digits),
         Value::Date(date) => Json::from(us_date(*date)),
-        Value::DateTime(at) => Json::from(format!(
-            "{} {:02}:{:02}:{:02}",
-            us_date(at.date()),
-            at.hour(),
-            at.minute(),
-            at.second()
-        )),
+        Value::DateTime(at) => {
+            Json::from(format!("{} {:02}:{:02}:{:02}", us_date(at.date()), at.hour(), at.minute(), at.second()))
+        }
         Value::Flag(flag) => Json::from(u8::from(*flag)),
     }
 }
@@ -230,7 +226,8 @@ mod tests {
     fn values_survive_the_way_there_and_back() {
         let mut rng = StdRng::seed_from_u64(2);
         for _ in 0..20_000 {
-            let date = Date::new(rng.random_range(1..=4000), rng.random_range(1..=12), rng.random_range(1..=28)).unwrap();
+            let date =
+                Date::new(rng.random_range(1..=4000), rng.random_range(1..=12), rng.random_range(1..=28)).unwrap();
             let at = date.at(rng.random_range(0..24), rng.random_range(0..60), rng.random_range(0..60), 0);
             let digits = format!("{}.{}", rng.random::<i64>(), rng.random_range(0..1_000_000));
             let number = plain_decimal(&digits).unwrap();
