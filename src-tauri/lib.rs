@@ -3,5 +3,6 @@
 pub mod adapters;
 pub mod cli;
 pub mod clinic_key;
+pub mod config;
 pub mod recovery_sheet;
 pub mod secrets;

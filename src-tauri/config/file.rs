@@ -1,0 +1,495 @@
+//! The configuration as it is written: the types that the file is read into and that its published schema is made of.
+//!
+//! Descriptions are read by people in their editors, so they give units, ranges and consequences. `x-form` names a check of
+//! [`super::form`]; `x-from` and `x-to` bound a time. Every field has a default here, so that what is right in a file can be
+//! read although something else is wrong; what must be given is listed as `required`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::time::Time;
+
+fn seconds(seconds: u64) -> Time {
+    Time(std::time::Duration::from_secs(seconds))
+}
+
+/// The configuration of Chart Relay. Times are written with their unit, such as "30s", "5min" or "2h". No secret stands in
+/// this file: only the names under which `chart-relay secret set NAME` keeps them in the keychain.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["firm"]))]
+pub(super) struct File {
+    /// The published schema, for editors. The program does not read it.
+    #[serde(rename = "$schema")]
+    pub(super) schema: Option<String>,
+    pub(super) station: Station,
+    pub(super) engine: Engine,
+    /// The clinics that are served, one `[[firm]]` each.
+    #[schemars(length(min = 1))]
+    pub(super) firm: Vec<Firm>,
+}
+
+/// This installation.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Station {
+    /// What this station is called among those that share the work: 1 to 32 of a-z, 0-9 and -. It must differ on each.
+    #[schemars(extend("x-form" = "slug"))]
+    pub(super) id: String,
+    /// Where the database and the logs are kept; by default the platform's own place for programs' data. A path that is not
+    /// absolute is taken from the folder of this file.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) data_directory: Option<String>,
+    /// How much is logged. No level logs anything of a patient.
+    pub(super) log_level: LogLevel,
+    /// Days after which a log file is deleted, 1 to 365.
+    #[schemars(range(min = 1, max = 365))]
+    pub(super) log_days: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl Default for Station {
+    fn default() -> Self {
+        Self { id: "station-1".into(), data_directory: None, log_level: LogLevel::Info, log_days: 30 }
+    }
+}
+
+/// How the work is done. The defaults suit a clinic; nothing here must be given.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Engine {
+    /// Records worked on at the same time on this station, 1 to 64. More than all FileMaker sessions together only wait.
+    #[schemars(range(min = 1, max = 64))]
+    pub(super) runs: usize,
+    /// Messages taken from the queue at once, 1 to 10.
+    #[schemars(range(min = 1, max = 10))]
+    pub(super) receive_batch: usize,
+    /// How long the right to change a record lasts without renewal. It is renewed at a third of it; a station that
+    /// vanishes holds its records up for this long.
+    #[schemars(extend("x-from" = "10s", "x-to" = "10min"))]
+    pub(super) lease_term: Time,
+    /// How long a message that was taken stays hidden from others without renewal. It is renewed at a third of it.
+    #[schemars(extend("x-from" = "10s", "x-to" = "12h"))]
+    pub(super) visibility: Time,
+    /// Failed attempts after which a record is put aside for a person, 1 to 100. Waiting (for a record that is open, a side
+    /// that is away, a quota) is not an attempt.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) attempts: u32,
+    /// The wait after the first failed attempt; it doubles with each, by chance shortened.
+    #[schemars(extend("x-from" = "100ms", "x-to" = "5min"))]
+    pub(super) backoff_first: Time,
+    /// The longest wait between two attempts.
+    #[schemars(extend("x-from" = "1s", "x-to" = "1h"))]
+    pub(super) backoff_longest: Time,
+    /// Between tries at a record that somebody has open in FileMaker.
+    #[schemars(extend("x-from" = "5s", "x-to" = "30min"))]
+    pub(super) record_open_retry: Time,
+    /// How long a resource that was announced may stay invisible on the FHIR server before it counts as not there.
+    #[schemars(extend("x-from" = "10s", "x-to" = "24h"))]
+    pub(super) not_found_patience: Time,
+    /// How long the program waits at its end for what is under way.
+    #[schemars(extend("x-from" = "1s", "x-to" = "5min"))]
+    pub(super) drain_grace: Time,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            runs: 8,
+            receive_batch: 10,
+            lease_term: seconds(30),
+            visibility: seconds(60),
+            attempts: 8,
+            backoff_first: seconds(1),
+            backoff_longest: seconds(5 * 60),
+            record_open_retry: seconds(60),
+            not_found_patience: seconds(10 * 60),
+            drain_grace: seconds(20),
+        }
+    }
+}
+
+/// One clinic.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["id", "time-zone", "fhir", "filemaker", "mapping"]))]
+pub(super) struct Firm {
+    /// What the clinic is called in records and logs: 1 to 32 of a-z, 0-9 and -. It must not change afterwards.
+    #[schemars(extend("x-form" = "slug"), example = &"north")]
+    pub(super) id: String,
+    /// What it is called on the screen; the id if left out.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) name: Option<String>,
+    /// The clinic's time zone by its IANA name. FileMaker keeps local times without a zone; this says which local time it is.
+    #[schemars(extend("x-form" = "time-zone"), example = &"America/New_York")]
+    pub(super) time_zone: String,
+    pub(super) fhir: Fhir,
+    pub(super) filemaker: FileMaker,
+    /// What is kept in step, one `[[firm.mapping]]` for each resource type; see docs/mapping.md.
+    #[schemars(length(min = 1))]
+    pub(super) mapping: Vec<Mapping>,
+}
+
+/// The clinic's FHIR R4 server.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["base-url"]))]
+pub(super) struct Fhir {
+    /// Its base address: https, or http on this machine only.
+    #[schemars(extend("x-form" = "url"), example = &"https://chart.example/fhir/R4")]
+    pub(super) base_url: String,
+    /// Other base addresses under which it names its own resources in absolute references.
+    #[schemars(extend("x-form" = "url"))]
+    pub(super) also_known_as: Vec<String>,
+    /// Which server it is.
+    pub(super) flavour: Flavour,
+    /// Where access tokens are fetched (OAuth 2 client credentials). With `client-id` and `secret`, or none of the three: a
+    /// server on this machine may need no sign-in.
+    #[schemars(extend("x-form" = "url"))]
+    pub(super) token_url: Option<String>,
+    /// The client id that the server gave the relay.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) client_id: Option<String>,
+    /// The name of the client secret in the keychain; `chart-relay secret set NAME` puts it there.
+    #[schemars(extend("x-form" = "secret-name"))]
+    pub(super) secret: Option<String>,
+    /// How the client secret is sent: in the `Authorization` header or in the body of the request.
+    pub(super) secret_in: SecretIn,
+    /// The scopes to ask for, separated by spaces; those that the server grants by itself if left out.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) scope: Option<String>,
+    /// A file with the certificates (PEM) of the authority that the server's certificate is from; the operating system's if left
+    /// out. A path that is not absolute is taken from the folder of this file.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) ca_file: Option<String>,
+    /// The SHA-256 fingerprint of the one certificate to trust, 64 hexadecimal digits.
+    #[schemars(extend("x-form" = "fingerprint"))]
+    pub(super) fingerprint: Option<String>,
+    /// How long one call may take, answer included.
+    #[schemars(extend("x-from" = "1s", "x-to" = "10min"))]
+    pub(super) timeout: Time,
+    /// Rows per page of a list of changes, 1 to 1000; the flavour's own figure if left out.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) page: Option<u32>,
+    /// Between two looks for changes.
+    #[schemars(extend("x-from" = "1s", "x-to" = "1h"))]
+    pub(super) poll_every: Time,
+    /// How far back each look goes over what was seen already: longer than the server's longest transaction, for a change becomes
+    /// visible only when its transaction ends.
+    #[schemars(extend("x-from" = "10s", "x-to" = "24h"))]
+    pub(super) overlap: Time,
+    /// How far the looks stay behind the server's clock.
+    #[schemars(extend("x-from" = "0s", "x-to" = "1h"))]
+    pub(super) settle: Time,
+    /// Between two full comparisons, which find what no look has seen.
+    #[schemars(extend("x-from" = "1min", "x-to" = "7d"))]
+    pub(super) sweep_every: Time,
+    /// Between two probes of a connection that nothing else has used.
+    #[schemars(extend("x-from" = "5s", "x-to" = "10min"))]
+    pub(super) probe_every: Time,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flavour {
+    Generic,
+    Medplum,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretIn {
+    Header,
+    Body,
+}
+
+impl Default for Fhir {
+    fn default() -> Self {
+        Self {
+            base_url: String::new(),
+            also_known_as: Vec::new(),
+            flavour: Flavour::Generic,
+            token_url: None,
+            client_id: None,
+            secret: None,
+            secret_in: SecretIn::Header,
+            scope: None,
+            ca_file: None,
+            fingerprint: None,
+            timeout: seconds(60),
+            page: None,
+            poll_every: seconds(10),
+            overlap: seconds(5 * 60),
+            settle: seconds(2 * 60),
+            sweep_every: seconds(60 * 60),
+            probe_every: seconds(20),
+        }
+    }
+}
+
+/// The clinic's FileMaker Server, through its Data API.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["url", "database", "account", "password"]))]
+pub(super) struct FileMaker {
+    /// The server's address: https, or http on this machine only.
+    #[schemars(extend("x-form" = "url"), example = &"https://filemaker.clinic.example")]
+    pub(super) url: String,
+    /// The file's name without `.fmp12`; capitals count.
+    #[schemars(extend("x-form" = "text"), example = &"Clinic")]
+    pub(super) database: String,
+    /// An account with the extended privilege `fmrest`: printable ASCII without a colon.
+    #[schemars(extend("x-form" = "account"), example = &"relay")]
+    pub(super) account: String,
+    /// The name of the account's password in the keychain; `chart-relay secret set NAME` puts it there.
+    #[schemars(extend("x-form" = "secret-name"), example = &"north-filemaker")]
+    pub(super) password: String,
+    /// Sessions at the same time, 1 to 32. Each takes room on the host and works on one call at a time.
+    #[schemars(range(min = 1, max = 32))]
+    pub(super) sessions: usize,
+    /// A file with the certificates (PEM) of the authority that the server's certificate is from; the operating system's if left
+    /// out. A path that is not absolute is taken from the folder of this file.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) ca_file: Option<String>,
+    /// The SHA-256 fingerprint of the one certificate to trust, 64 hexadecimal digits: for a server whose certificate is its own.
+    #[schemars(extend("x-form" = "fingerprint"))]
+    pub(super) fingerprint: Option<String>,
+    /// How long a connection may take to come about.
+    #[schemars(extend("x-from" = "1s", "x-to" = "2min"))]
+    pub(super) connect_timeout: Time,
+    /// How long a call may take with everything. A host pauses at the end of a backup, so more than a minute is wise.
+    #[schemars(extend("x-from" = "1s", "x-to" = "10min"))]
+    pub(super) read_timeout: Time,
+    /// Speak HTTP/1.1 only: some web servers before FileMaker break HTTP/2 off uncleanly.
+    pub(super) http1_only: bool,
+    /// A session is exchanged for a new one after so many writes, 1 to 100000: FileMaker's sessions grow slow with age.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) exchange_after_writes: u32,
+    /// A session is exchanged for a new one after so long.
+    #[schemars(extend("x-from" = "1min", "x-to" = "24h"))]
+    pub(super) exchange_after: Time,
+}
+
+impl Default for FileMaker {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            database: String::new(),
+            account: String::new(),
+            password: String::new(),
+            sessions: 2,
+            ca_file: None,
+            fingerprint: None,
+            connect_timeout: seconds(10),
+            read_timeout: seconds(90),
+            http1_only: false,
+            exchange_after_writes: 500,
+            exchange_after: seconds(60 * 60),
+        }
+    }
+}
+
+/// One resource type and its FileMaker layout: a shipped mapping with changes, or one of your own. See docs/mapping.md.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Mapping {
+    /// A shipped mapping to start from. Whatever else is given here replaces its part of it.
+    #[serde(rename = "use")]
+    pub(super) shipped: Option<Shipped>,
+    /// The FHIR resource type.
+    #[schemars(extend("x-form" = "resource-type"))]
+    pub(super) resource: Option<String>,
+    /// The FileMaker layout, made for the relay: only fields that stand on it can be reached.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) layout: Option<String>,
+    /// The text field that holds the FHIR id: unique, validated always.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) key: Option<String>,
+    /// The fields by their FileMaker names.
+    pub(super) fields: BTreeMap<String, Field>,
+    /// Fields of the shipped mapping to leave out.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) drop: Vec<String>,
+    pub(super) parent: Option<Parent>,
+    pub(super) states: Option<States>,
+    /// Which resources of the type are meant; all of these must hold. An empty list means every one.
+    pub(super) only: Option<Vec<Filter>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shipped {
+    Patient,
+    IntakeForm,
+    Measurement,
+    ProgressNote,
+}
+
+/// One text or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    pub(super) fn texts(&self) -> &[String] {
+        match self {
+            OneOrMore::One(text) => std::slice::from_ref(text),
+            OneOrMore::More(texts) => texts,
+        }
+    }
+}
+
+impl JsonSchema for OneOrMore {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "OneOrMore".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]
+        })
+    }
+}
+
+/// One FileMaker field.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Field {
+    /// Where in the resource the value stands; of several paths the first that leads to something counts.
+    #[schemars(extend("x-form" = "path"))]
+    pub(super) path: Option<OneOrMore>,
+    /// What the field holds.
+    #[serde(rename = "type")]
+    pub(super) kind: Option<Kind>,
+    /// Numbers: the unit that the value must have, as UCUM code; further spellings of the same unit may follow. "1" is no unit, and the
+    /// default.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) unit: Option<OneOrMore>,
+    /// Numbers: any unit, provided that this field of the same row says which.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) unit_field: Option<String>,
+    /// What the field has for a code (`code` or `system|code`); "1" and "0" for a flag.
+    pub(super) codes: Option<BTreeMap<String, String>>,
+    /// A code that is not in the list: refused, so that a person looks, or kept as it is.
+    pub(super) other_codes: Option<OtherCodes>,
+    /// Texts: what to put between several. Without it, several different values are refused.
+    pub(super) join: Option<String>,
+    /// Texts: whose spelling is levelled, so that equal ones compare equal.
+    pub(super) form: Option<Form>,
+    /// What it means that the resource says nothing: leave the field as it is (the default), or blank it.
+    pub(super) absent: Option<Absent>,
+    /// Which side's value wins where both have changed.
+    pub(super) owner: Option<Owner>,
+    /// Date-times: a day without a time of day is refused (the default), or taken as its midnight.
+    pub(super) day_only: Option<DayOnly>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Kind {
+    Text,
+    Number,
+    Date,
+    DateTime,
+    Flag,
+    Reference,
+    Attachment,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OtherCodes {
+    Refuse,
+    Keep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Form {
+    Plain,
+    Phone,
+    Email,
+    PostalCode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Absent {
+    Leave,
+    Blank,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Owner {
+    Fhir,
+    Filemaker,
+    Person,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DayOnly {
+    Refuse,
+    Midnight,
+}
+
+/// The resource whose row must be there first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["path", "resource", "field"]))]
+pub(super) struct Parent {
+    /// Where the reference to it stands.
+    #[schemars(extend("x-form" = "path"), example = &"subject")]
+    pub(super) path: String,
+    /// Its resource type, which must be mapped too.
+    #[schemars(extend("x-form" = "resource-type"), example = &"Patient")]
+    pub(super) resource: String,
+    /// The text field of this layout that holds the parent's FHIR id.
+    #[schemars(extend("x-form" = "text"), example = &"PatientFhirId")]
+    pub(super) field: String,
+}
+
+/// What a resource's status means for its row. A status that is in neither list is carried over like any other.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["path", "field"]))]
+pub(super) struct States {
+    /// Where the status stands; with several, the strictest rule counts.
+    #[schemars(extend("x-form" = "path"), example = &"status")]
+    pub(super) path: Option<OneOrMore>,
+    /// The text field that shows it.
+    #[schemars(extend("x-form" = "text"), example = &"Status")]
+    pub(super) field: String,
+    /// With these, nothing is done until the status changes.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) wait: Vec<String>,
+    /// With these, a row that is there shows the status and keeps everything else; none is created.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) mark: Vec<String>,
+}
+
+/// Something at the path must be one of the codes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["path", "codes"]))]
+pub(super) struct Filter {
+    #[schemars(extend("x-form" = "path"), example = &"category")]
+    pub(super) path: String,
+    /// Each `code` or `system|code`.
+    #[schemars(length(min = 1), extend("x-form" = "text"))]
+    pub(super) codes: Vec<String>,
+}
