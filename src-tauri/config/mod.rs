@@ -287,7 +287,7 @@ impl Mistakes<'_> {
     }
 
     fn sorted(mut self) -> Vec<Mistake> {
-        self.list.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+        self.list.sort_by_key(|mistake| (mistake.line, mistake.column));
         let mut seen = BTreeSet::new();
         self.list.retain(|mistake| seen.insert(mistake.to_string()));
         self.list

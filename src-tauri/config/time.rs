@@ -32,7 +32,7 @@ impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = self.0.as_millis();
         let (unit, size) =
-            UNITS.into_iter().find(|(_, size)| length > 0 && length % u128::from(*size) == 0).unwrap_or(("s", 1000));
+            UNITS.into_iter().find(|(_, size)| length > 0 && length.is_multiple_of(u128::from(*size))).unwrap_or(("s", 1000));
         write!(f, "{}{unit}", length / u128::from(size))
     }
 }
