@@ -6,3 +6,4 @@ pub mod clinic_key;
 pub mod config;
 pub mod recovery_sheet;
 pub mod secrets;
+pub mod socket;
