@@ -31,8 +31,10 @@ impl FromStr for Time {
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = self.0.as_millis();
-        let (unit, size) =
-            UNITS.into_iter().find(|(_, size)| length > 0 && length.is_multiple_of(u128::from(*size))).unwrap_or(("s", 1000));
+        let (unit, size) = UNITS
+            .into_iter()
+            .find(|(_, size)| length > 0 && length.is_multiple_of(u128::from(*size)))
+            .unwrap_or(("s", 1000));
         write!(f, "{}{unit}", length / u128::from(size))
     }
 }

@@ -185,7 +185,7 @@ impl FhirClient {
 #[async_trait]
 impl FhirServer for FhirClient {
     async fn read(&self, resource: &ResourceType, id: &ResourceId) -> Result<Read, Fault> {
-        let on = |fault: Fault| fault.on(resource.as_str());
+        let on = |fault| concerning(fault, resource);
         let answer = self.call(&Call::Get(self.url(&format!("{resource}/{id}"))?)).await.map_err(on)?;
         match answer.status {
             StatusCode::OK => self.found(resource, id, &answer).map_err(on),
@@ -216,15 +216,20 @@ impl FhirServer for FhirClient {
     ) -> Result<Changes, Fault> {
         self.page_of_changes(resource, since, page).await.map_err(|fault| match fault.class {
             // There is no one record to blame.
-            Class::Permanent => Fault { class: Class::Stop, ..fault }.on(resource.as_str()),
-            _ => fault.on(resource.as_str()),
+            Class::Permanent => concerning(Fault { class: Class::Stop, ..fault }, resource),
+            _ => concerning(fault, resource),
         })
     }
 
     /// A search for one id: unlike `metadata`, no server gives that without a sign-in.
     async fn probe(&self) -> Result<(), Fault> {
-        self.glance(&self.probe).await.map(drop).map_err(|fault| fault.on(self.probe.as_str()))
+        self.glance(&self.probe).await.map(drop).map_err(|fault| concerning(fault, &self.probe))
     }
+}
+
+/// Names the type that was asked for, unless the fault is elsewhere, such as at the token endpoint.
+fn concerning(fault: Fault, resource: &ResourceType) -> Fault {
+    if fault.subject.is_some() { fault } else { fault.on(resource.as_str()) }
 }
 
 /// `meta.versionId`.

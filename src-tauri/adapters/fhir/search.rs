@@ -34,8 +34,8 @@ use super::{
     version,
 };
 
-/// Pages without a new row in a row until the walk is given up: a server that leads in a circle.
-const MOST_EMPTY_PAGES: u32 = 10;
+/// How many pages in a row may bring nothing new, and how many sessions may end at one stamp, until the walk is given up.
+const PATIENCE: u32 = 10;
 
 /// Where a walk is; what a [`PageToken`] holds.
 #[derive(Clone, Serialize, Deserialize)]
@@ -52,6 +52,13 @@ struct Place {
     empty_pages: u32,
     /// Rows that came by the server's links since the last search.
     by_links: u32,
+    /// Links followed in this walk, and the one met when that was last a power of two: whoever walks in a circle, however
+    /// wide, meets it again.
+    steps: u32,
+    landmark: Option<String>,
+    /// Where the last search began, and how many sessions in a row have ended there.
+    searched: Option<Timestamp>,
+    ended_sessions: u32,
 }
 
 /// One page as the server sent it.
@@ -87,11 +94,19 @@ impl FhirClient {
         since: Option<Timestamp>,
         token: Option<&PageToken>,
     ) -> Result<Changes, Fault> {
-        let place = match token {
+        let mut place = match token {
             None => Place::start(since, self.page),
             Some(token) => Place::parse(token)?,
         };
-        let (page, by_link) = self.fetch(resource, &place).await?;
+        let (page, by_link) = match self.follow(resource, &place).await? {
+            Some(page) => (page, true),
+            None => {
+                if place.link.is_some() {
+                    place.restart(self.flavour.max_page)?;
+                }
+                (self.first(resource, &place).await?, false)
+            }
+        };
         page.check_filter(since)?;
         let next = self.next(&place, &page, by_link)?;
 
@@ -115,25 +130,30 @@ impl FhirClient {
         Ok(Changes { changes, next, server_time })
     }
 
-    /// The page at a place, and whether it came by the server's own link.
-    async fn fetch(&self, resource: &ResourceType, place: &Place) -> Result<(Page, bool), Fault> {
-        if let Some(link) = &place.link {
-            let answer = self.call(&Call::Get(self.own(link)?)).await?;
-            match answer.status {
-                StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE => {
-                    tracing::info!(%resource, status = answer.status.as_u16(), "a page session ended; going on from its last page");
-                }
-                _ => return Ok((self.page(resource, answer)?, true)),
+    /// The page behind the server's own link; `None` if there is no link, or none that still leads anywhere.
+    async fn follow(&self, resource: &ResourceType, place: &Place) -> Result<Option<Page>, Fault> {
+        let Some(link) = &place.link else { return Ok(None) };
+        let answer = self.call(&Call::Get(self.own(link)?)).await?;
+        match answer.status {
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE => {
+                let status = answer.status.as_u16();
+                tracing::info!(%resource, status, "a page session ended; going on from its last page");
+                Ok(None)
             }
+            _ => self.page(resource, answer).map(Some),
         }
+    }
+
+    /// The first page from a place on.
+    async fn first(&self, resource: &ResourceType, place: &Place) -> Result<Page, Fault> {
         let cut = self.flavour.elements && !self.unversioned.load(Ordering::Relaxed);
         let page = self.page(resource, self.search(resource, place, cut).await?)?;
         if cut && page.rows.iter().any(|row| row.version.is_none()) {
             // Without versions the content has to tell, and that must be all of it.
             self.unversioned.store(true, Ordering::Relaxed);
-            return Ok((self.page(resource, self.search(resource, place, false).await?)?, false));
+            return self.page(resource, self.search(resource, place, false).await?);
         }
-        Ok((page, false))
+        Ok(page)
     }
 
     async fn search(&self, resource: &ResourceType, place: &Place, cut: bool) -> Result<Answer, Fault> {
@@ -237,9 +257,11 @@ impl FhirClient {
             if !by_link && page.lacks("_sort") && !page.is_ordered() {
                 return Err(ignored("_sort"));
             }
-            if place.link.as_ref() == Some(link) || empty_pages > MOST_EMPTY_PAGES {
+            if place.landmark.as_ref() == Some(link) || empty_pages > PATIENCE {
                 return Err(Fault::new(Class::Retry, Code::BadAnswer).vendor("next links lead in a circle"));
             }
+            let steps = place.steps.saturating_add(1);
+            let landmark = if steps.is_power_of_two() { Some(link.clone()) } else { place.landmark.clone() };
             // Should the link expire: the oldest stamp, not the last, since a row that changes while the server
             // puts the page together may show a stamp that is ahead of its place.
             let oldest = page.rows.iter().filter_map(|row| row.stamp).min();
@@ -248,7 +270,8 @@ impl FhirClient {
                 Some(oldest) => Place { since: Some(floor(oldest)), offset: 0, listed, ..place.clone() },
                 None => place.clone(),
             };
-            return Ok(Some(Place { link: Some(link.clone()), empty_pages, by_links, ..next }.token()));
+            let next = Place { link: Some(link.clone()), empty_pages, by_links, steps, landmark, ..next };
+            return Ok(Some(next.token()));
         }
         if by_link {
             let cut_off = self.flavour.link_limit.is_some_and(|limit| by_links >= limit);
@@ -299,15 +322,36 @@ impl FhirClient {
 
 impl Place {
     fn start(since: Option<Timestamp>, count: u32) -> Self {
+        let since = since.map(floor);
         Self {
             link: None,
-            since: since.map(floor),
+            since,
             count,
             offset: 0,
             listed: BTreeSet::new(),
             empty_pages: 0,
             by_links: 0,
+            steps: 0,
+            landmark: None,
+            searched: since,
+            ended_sessions: 0,
         }
+    }
+
+    /// Leaves a link that leads nowhere. If the walk has not got past the stamp at which it began, it needs larger pages.
+    fn restart(&mut self, max_page: u32) -> Result<(), Fault> {
+        self.link = None;
+        if self.since != self.searched {
+            self.searched = self.since;
+            self.ended_sessions = 0;
+            return Ok(());
+        }
+        self.ended_sessions += 1;
+        self.count = self.count.saturating_mul(4).min(max_page);
+        if self.ended_sessions > PATIENCE {
+            return Err(Fault::new(Class::Retry, Code::BadAnswer).vendor("next links that lead nowhere"));
+        }
+        Ok(())
     }
 
     fn token(&self) -> PageToken {
