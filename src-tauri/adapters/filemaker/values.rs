@@ -1,12 +1,12 @@
 //! Values on the wire: FileMaker's way of writing text, numbers, dates and time stamps (Data API guide, "Work with
 //! records"; fact sheet 10). Everything that FileMaker's types allow and ours do not is unreadable, never a guess.
 
-use engine::row::{FieldType, Value};
+use engine::{
+    mapping::{Form, canonical},
+    row::{FieldType, Value},
+};
 use jiff::civil::{Date, DateTime, Time};
 use serde_json::{Number, Value as Json};
-
-/// FileMaker keeps numbers between 10^-400 and 10^400; what is beyond is no number of its.
-const MAX_EXPONENT: i64 = 400;
 
 /// Digits that every JSON parser keeps, `f64` ones too (IEEE 754: 15 decimal digits survive).
 const SAFE_DIGITS: usize = 15;
@@ -69,33 +69,12 @@ pub(super) fn from_json(kind: FieldType, json: &Json) -> Option<Value> {
     }
 }
 
-/// Plain decimal notation without superfluous zeros or sign, with all digits: `-0012.500e1` is `-125`.
+/// The engine's one form of a number: plain decimal, with all digits.
 fn plain_decimal(text: &str) -> Option<String> {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
-        None => (text, 0),
-    };
-    let (negative, mantissa) = match mantissa.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = [whole, fraction].concat();
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) || exponent.abs() > MAX_EXPONENT {
-        return None;
+    match canonical(FieldType::Number, Form::Plain, Value::Number(text.to_owned())) {
+        Value::Number(digits) => Some(digits),
+        _ => None,
     }
-    // The point stands behind so many digits; negative: before so many zeros.
-    let point = i64::try_from(whole.len()).ok()? + exponent;
-    let (whole, fraction) = match usize::try_from(point) {
-        Ok(point) if point <= digits.len() => (digits[..point].to_owned(), digits[point..].to_owned()),
-        Ok(point) => (format!("{digits:0<point$}"), String::new()),
-        Err(_) => (String::new(), ["0".repeat(usize::try_from(-point).ok()?), digits].concat()),
-    };
-    let whole = whole.trim_start_matches('0');
-    let fraction = fraction.trim_end_matches('0');
-    let sign = if negative && !(whole.is_empty() && fraction.is_empty()) { "-" } else { "" };
-    let whole = if whole.is_empty() { "0" } else { whole };
-    Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
 }
 
 /// `MM/DD/YYYY`, or ISO 8601 (a server that is asked for it, or set up so). A year has four digits: two would be a guess.
