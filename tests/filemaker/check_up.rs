@@ -138,6 +138,18 @@ async fn a_key_that_is_not_unique_is_found_out_and_the_twin_deleted_as_well() {
 }
 
 #[tokio::test]
+async fn only_the_right_refusals_are_a_proof() {
+    let bench = bench().await;
+    bench.control.inject(Mishap::Code(509), When::next().after(1).route(Route::Create));
+    bench.control.inject(Mishap::Code(301), When::next().after(1).route(Route::Edit));
+    let proof = bench.relay.write_probe(&patients(), 7).await;
+    assert!(!proof.unique && !proof.guarded, "{:?}", proof.steps);
+    failed_with(&proof.steps, "unique key", Code::ValueRefused);
+    failed_with(&proof.steps, "version guard", Code::RecordOpen);
+    assert_eq!(bench.control.count("Patient"), 0);
+}
+
+#[tokio::test]
 async fn fields_that_must_not_be_empty_are_filled() {
     let table = sim::Table::new("Strict")
         .field(Field::text("FhirId").unique().always())

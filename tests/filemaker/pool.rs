@@ -39,6 +39,15 @@ async fn cold_callers_open_no_more_sessions_than_they_need() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_sign_in_takes_a_session_that_came_free_meanwhile() {
+    let bench = with_sessions(8).await;
+    bench.control.inject(Mishap::Slow(Duration::from_millis(150)), When::always().route(Route::Login));
+    assert!(finds(&bench, 8).await.iter().all(Result::is_ok));
+    let logins = bench.control.counts().logins;
+    assert!(logins <= 5, "{logins} where one a caller would be 8");
+}
+
+#[tokio::test]
 async fn tokens_that_die_in_mid_batch_are_replaced_once_each() {
     let bench = with_sessions(4).await;
     bench.control.latency(Duration::from_millis(2));

@@ -2,6 +2,7 @@
 
 use engine::ports::ClinicDatabase as _;
 use jiff::civil::date;
+use simulators::filemaker::{Fault as Mishap, Route, When};
 
 use super::*;
 
@@ -199,6 +200,9 @@ async fn no_match_is_known_by_its_code_at_any_status() {
         bench.control.set_status(401, status);
         assert!(bench.relay.find(&patients(), "nobody").await.unwrap().is_none(), "HTTP {status}");
     }
+    // So some servers speak of a table without a row.
+    bench.control.inject(Mishap::Code(101), When::next().route(Route::Find));
+    assert!(bench.relay.find(&patients(), "nobody").await.unwrap().is_none());
     // HTTP's own 401 is not that: a token that died is replaced, not taken for an empty answer.
     bench.relay.create(&patients(), "p1", &named("Testpatient")).await.unwrap();
     bench.control.expire_tokens();

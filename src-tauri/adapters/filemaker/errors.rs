@@ -12,8 +12,9 @@ use crate::adapters::transport::NoAnswer;
 /// How long to leave a host that is at its capacity alone: sessions end within seconds, calls within fractions of one.
 const HOST_FULL: Duration = Duration::from_secs(5);
 
-/// "No records match the request" and "empty result", at whatever HTTP status; not to be taken for HTTP's own 401.
-const NONE: [i64; 2] = [401, 8];
+/// "No records match the request", "empty result", and "record is missing", which servers have been seen to say of a table
+/// without a row. At whatever HTTP status; not to be taken for HTTP's own 401.
+const NONE: [i64; 3] = [401, 8, 101];
 
 /// What a call is for: the same code can mean another thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
