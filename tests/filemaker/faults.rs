@@ -4,7 +4,10 @@
 use engine::ports::ClinicDatabase as _;
 use simulators::filemaker::{Fault as Mishap, Route, When};
 
-use super::{raw::Answering, *};
+use super::{
+    raw::{Answering, Holding},
+    *,
+};
 
 fn relay_at(url: &str) -> FileMaker {
     FileMaker::new(config(url), Secret::new(PASSWORD), FakeClock::at("2026-03-02T08:00:00Z".parse().unwrap())).unwrap()
@@ -120,6 +123,23 @@ async fn a_write_that_takes_too_long_is_unknown_and_may_land_later() {
     bench.control.inject(Mishap::Slow(Duration::from_millis(600)), When::next().route(Route::Find));
     refused(bench.relay.find(&patients(), "p1").await, Class::Away, Code::TimedOut);
     assert!(bench.relay.write_horizon() > Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn a_write_is_not_cut_off_when_its_caller_leaves() {
+    let server = Holding::start().await;
+    let relay = relay_at(&server.url);
+    {
+        let (table, fields) = (patients(), named("Testpatient"));
+        tokio::select! {
+            _ = relay.create(&table, "p1", &fields) => panic!("too fast"),
+            () = server.arrived.notified() => {}
+        }
+    }
+    // Time for the other end to see a connection that was closed, if it was.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.answer.notify_one();
+    assert!(!server.cut_off.await.unwrap());
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use std::sync::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    sync::{Notify, oneshot},
 };
 
 pub(super) struct Answering {
@@ -37,4 +38,44 @@ impl Answering {
     pub(super) fn heard(&self) -> usize {
         self.heard.load(Ordering::SeqCst)
     }
+}
+
+/// A FileMaker of one session that answers its first write when it is told to, and tells whether anybody was still there.
+pub(super) struct Holding {
+    pub(super) url: String,
+    pub(super) arrived: Arc<Notify>,
+    pub(super) answer: Arc<Notify>,
+    pub(super) cut_off: oneshot::Receiver<bool>,
+}
+
+impl Holding {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (arrived, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (tell, cut_off) = oneshot::channel();
+        let (here, go) = (arrived.clone(), answer.clone());
+        tokio::spawn(async move {
+            let mut request = [0; 4096];
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut request).await.unwrap();
+            reply(&mut stream, r#"{"response":{"token":"synthetic"},"messages":[{"code":"0"}]}"#).await;
+            drop(stream);
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut request).await.unwrap();
+            here.notify_one();
+            let cut = tokio::select! {
+                _ = stream.read(&mut request) => true,
+                () = go.notified() => false,
+            };
+            reply(&mut stream, r#"{"response":{"recordId":"1","modId":"0"},"messages":[{"code":"0"}]}"#).await;
+            let _ = tell.send(cut);
+        });
+        Self { url, arrived, answer, cut_off }
+    }
+}
+
+async fn reply(stream: &mut TcpStream, body: &str) {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let _ = stream.write_all((head + body).as_bytes()).await;
 }
