@@ -415,6 +415,7 @@ mod tests {
                 ]},
                 {"linkId": "unanswered"}
             ],
+            "pair": {"value": "exact", "valueCode": "choice"},
             "valueCode": "x", "valueSet": "not a choice", "active": false
         });
         for (path, expected) in [
@@ -435,6 +436,7 @@ mod tests {
             ("item[linkId=deeper].answer.value", json!(["2024"])),
             ("item[linkId=unanswered].answer.value", json!([])),
             ("value", json!(["x"])),
+            ("pair.value", json!(["exact"])),
             ("active", json!([false])),
             ("absent.further", json!([])),
         ] {
