@@ -1,5 +1,7 @@
 //! The FileMaker client over real HTTP against the simulator. Everything in here is synthetic.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
+
 mod check_up;
 mod faults;
 mod pool;

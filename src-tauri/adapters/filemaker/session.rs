@@ -231,16 +231,14 @@ impl Lease {
     async fn open(mut self, refusals: u64, share: bool) -> Result<Self, Option<Fault>> {
         let pool = self.pool.clone();
         let mut last = pool.door.lock().await;
-        if share {
-            if let Some(session) = pool.rested() {
-                self.session = Some(session);
-                return Ok(self);
-            }
+        if share && let Some(session) = pool.rested() {
+            self.session = Some(session);
+            return Ok(self);
         }
-        if pool.refusals.load(Ordering::Acquire) != refusals {
-            if let Some(fault) = last.clone() {
-                return Err(Some(fault));
-            }
+        if pool.refusals.load(Ordering::Acquire) != refusals
+            && let Some(fault) = last.clone()
+        {
+            return Err(Some(fault));
         }
         match pool.client.sign_in().await {
             Ok(token) => {
