@@ -215,7 +215,8 @@ async fn somebody_before_filemaker_is_told_apart_from_it() {
 
 #[tokio::test]
 async fn settings_that_cannot_work_are_refused_at_once() {
-    let changes: [(&str, fn(&mut FileMakerConfig)); 9] = [
+    type Change = fn(&mut FileMakerConfig);
+    let changes: [(&str, Change); 9] = [
         ("url", |config| config.url = "http://fm.example".into()),
         ("url", |config| config.url = "fm.example".into()),
         ("url", |config| config.url = "https://user:word@fm.example".into()),

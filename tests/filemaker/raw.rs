@@ -25,8 +25,7 @@ impl Answering {
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                let mut request = [0; 4096];
-                let _ = stream.read(&mut request).await;
+                request(&mut stream).await;
                 let answer =
                     format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
                 let _ = stream.write_all(answer.as_bytes()).await;
@@ -56,22 +55,36 @@ impl Holding {
         let (tell, cut_off) = oneshot::channel();
         let (here, go) = (arrived.clone(), answer.clone());
         tokio::spawn(async move {
-            let mut request = [0; 4096];
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut request).await.unwrap();
+            request(&mut stream).await;
             reply(&mut stream, r#"{"response":{"token":"synthetic"},"messages":[{"code":"0"}]}"#).await;
             drop(stream);
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut request).await.unwrap();
+            request(&mut stream).await;
             here.notify_one();
             let cut = tokio::select! {
-                _ = stream.read(&mut request) => true,
+                _ = stream.read_u8() => true,
                 () = go.notified() => false,
             };
             reply(&mut stream, r#"{"response":{"recordId":"1","modId":"0"},"messages":[{"code":"0"}]}"#).await;
             let _ = tell.send(cut);
         });
         Self { url, arrived, answer, cut_off }
+    }
+}
+
+/// Reads a whole request, so that closing the connection afterwards resets nothing.
+async fn request(stream: &mut TcpStream) {
+    let (mut text, mut chunk) = (String::new(), [0; 4096]);
+    while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+        text.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length =
+                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return;
+            }
+        }
     }
 }
 
