@@ -4,6 +4,7 @@ pub mod adapters;
 pub mod cli;
 pub mod clinic_key;
 pub mod config;
+pub mod log;
 pub mod recovery_sheet;
 pub mod secrets;
 pub mod socket;
