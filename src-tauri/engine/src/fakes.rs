@@ -613,6 +613,13 @@ impl MemoryClinic {
         rows.into_iter().flatten().map(|line| (line.key.clone(), line.fields.clone())).collect()
     }
 
+    /// Key and fields of one row.
+    pub fn row(&self, layout: &str, row: &RowId) -> Option<(String, Fields)> {
+        let sheets = lock(&self.0);
+        let line = sheets.get(layout)?.rows.get(&row.0.parse().ok()?)?;
+        Some((line.key.clone(), line.fields.clone()))
+    }
+
     /// A person at the desk changes a field. False if there is no such row.
     pub fn edit_by_hand(&self, layout: &str, key: &str, field: &str, value: Value) -> bool {
         let mut sheets = lock(&self.0);

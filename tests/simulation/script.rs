@@ -1,0 +1,245 @@
+//! The fault script: everything that goes wrong in a simulated world, drawn from one seed.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use engine::{
+    error::{Class, Code, Fault},
+    key::{ResourceId, ResourceType},
+    ports::Delivery,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use tokio::time::Instant;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mishap {
+    Crash,
+    Fails,
+    ReplyLost,
+}
+
+/// How often each kind of fault happened.
+#[derive(Debug, Default, Clone)]
+pub struct Tally(pub BTreeMap<&'static str, u64>);
+
+impl Tally {
+    pub fn add(&mut self, name: &'static str) {
+        *self.0.entry(name).or_default() += 1;
+    }
+
+    pub fn merge(&mut self, other: &Tally) {
+        for (name, count) in &other.0 {
+            *self.0.entry(name).or_default() += count;
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Script(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    rng: StdRng,
+    tally: Tally,
+    /// No more faults: the world heals.
+    healed: bool,
+    frozen: BTreeMap<usize, Instant>,
+    fhir_away: Option<Instant>,
+    clinic_away: Option<Instant>,
+    clinic_stopped: Option<Instant>,
+    quiet: Option<Instant>,
+    hidden: BTreeMap<(ResourceType, ResourceId), Instant>,
+    crashes_left: u32,
+}
+
+impl Script {
+    pub fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            rng: StdRng::seed_from_u64(seed),
+            tally: Tally::default(),
+            healed: false,
+            frozen: BTreeMap::new(),
+            fhir_away: None,
+            clinic_away: None,
+            clinic_stopped: None,
+            quiet: None,
+            hidden: BTreeMap::new(),
+            crashes_left: 12,
+        })))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn draw<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.state().rng)
+    }
+
+    pub fn count(&self, name: &'static str) {
+        self.state().tally.add(name);
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.state().tally.clone()
+    }
+
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.healed = true;
+        state.frozen.clear();
+        state.fhir_away = None;
+        state.clinic_away = None;
+        state.clinic_stopped = None;
+        state.quiet = None;
+        state.hidden.clear();
+    }
+
+    pub fn latency(&self) -> Duration {
+        let mut state = self.state();
+        if state.rng.random_bool(0.02) && !state.healed {
+            state.tally.add("delay");
+            return Duration::from_millis(state.rng.random_range(1_000..45_000));
+        }
+        Duration::from_millis(state.rng.random_range(1..40))
+    }
+
+    fn roll(&self, fails: &'static str, mishap: Mishap) -> Option<Mishap> {
+        let mut state = self.state();
+        if state.healed {
+            return None;
+        }
+        let roll: f64 = state.rng.random();
+        if roll < 0.0008 && state.crashes_left > 0 {
+            state.crashes_left -= 1;
+            state.tally.add("crash");
+            Some(Mishap::Crash)
+        } else if roll < 0.012 {
+            state.tally.add(fails);
+            Some(mishap)
+        } else {
+            None
+        }
+    }
+
+    pub fn on_the_way_there(&self) -> Option<Mishap> {
+        self.roll("call failed", Mishap::Fails)
+    }
+
+    pub fn on_the_way_back(&self) -> Option<Mishap> {
+        self.roll("reply lost", Mishap::ReplyLost)
+    }
+
+    pub fn crash_only(&self) -> bool {
+        let mut state = self.state();
+        let crash = !state.healed && state.crashes_left > 0 && state.rng.random_bool(0.003);
+        if crash {
+            state.crashes_left -= 1;
+            state.tally.add("crash");
+        }
+        crash
+    }
+
+    /// The station sleeps: nothing in it goes on until then.
+    pub fn freeze(&self, station: usize, long: Duration) {
+        let mut state = self.state();
+        state.tally.add("suspend");
+        state.frozen.insert(station, Instant::now() + long);
+    }
+
+    pub async fn thaw(&self, station: usize) {
+        loop {
+            let until = self.state().frozen.get(&station).copied();
+            match until.filter(|until| *until > Instant::now()) {
+                // In steps: healing ends every sleep.
+                Some(until) => tokio::time::sleep_until(until.min(Instant::now() + Duration::from_secs(5))).await,
+                None => return,
+            }
+        }
+    }
+
+    pub fn reorder(&self, deliveries: &mut [Delivery]) {
+        let mut state = self.state();
+        if deliveries.len() > 1 && state.rng.random_bool(0.5) {
+            state.tally.add("reorder");
+            deliveries.shuffle(&mut state.rng);
+        }
+    }
+
+    /// When a write that the client gives up on will land.
+    pub fn late_landing(&self) -> Option<Duration> {
+        let mut state = self.state();
+        let late = !state.healed && state.rng.random_bool(0.03);
+        late.then(|| {
+            state.tally.add("timed-out write");
+            Duration::from_secs(state.rng.random_range(11..280))
+        })
+    }
+
+    pub fn landed(&self) {
+        self.count("late landing");
+    }
+
+    pub fn fhir_goes_away(&self, long: Duration) {
+        let mut state = self.state();
+        state.tally.add("fhir away");
+        state.fhir_away = Some(Instant::now() + long);
+    }
+
+    pub fn clinic_goes_away(&self, long: Duration) {
+        let mut state = self.state();
+        state.tally.add("clinic away");
+        state.clinic_away = Some(Instant::now() + long);
+    }
+
+    pub fn clinic_stops(&self, long: Duration) {
+        let mut state = self.state();
+        state.tally.add("sign-in refused");
+        state.clinic_stopped = Some(Instant::now() + long);
+    }
+
+    pub fn quota(&self, long: Duration) {
+        let mut state = self.state();
+        state.tally.add("quota");
+        state.quiet = Some(Instant::now() + long);
+    }
+
+    /// Stamped now, visible to searches only then.
+    pub fn hide(&self, resource: &ResourceType, id: &ResourceId, long: Duration) {
+        let mut state = self.state();
+        state.tally.add("late visibility");
+        state.hidden.insert((resource.clone(), id.clone()), Instant::now() + long);
+    }
+
+    pub fn is_visible(&self, resource: &ResourceType, id: &ResourceId) -> bool {
+        let state = self.state();
+        state.hidden.get(&(resource.clone(), id.clone())).is_none_or(|until| *until <= Instant::now())
+    }
+
+    pub fn fhir_side(&self) -> Result<(), Fault> {
+        let state = self.state();
+        let now = Instant::now();
+        if state.fhir_away.is_some_and(|until| until > now) {
+            return Err(Fault::new(Class::Away, Code::Unreachable));
+        }
+        if let Some(until) = state.quiet.filter(|until| *until > now) {
+            return Err(Fault::new(Class::Wait(Some(until - now)), Code::Throttled));
+        }
+        Ok(())
+    }
+
+    pub fn clinic_side(&self) -> Result<(), Fault> {
+        let state = self.state();
+        let now = Instant::now();
+        if state.clinic_away.is_some_and(|until| until > now) {
+            return Err(Fault::new(Class::Away, Code::NotAnswering));
+        }
+        if state.clinic_stopped.is_some_and(|until| until > now) {
+            return Err(Fault::new(Class::Stop, Code::SignInRefused));
+        }
+        Ok(())
+    }
+}
