@@ -74,7 +74,7 @@ fn storage() -> Fault {
 }
 
 #[derive(Debug)]
-pub struct FaultyQueue(pub Station, pub Arc<MemoryQueue>);
+pub struct FaultyQueue(pub Station, pub Arc<MemoryQueue>, pub Arc<MemoryLedger>);
 
 #[async_trait]
 impl Queue for FaultyQueue {
@@ -96,7 +96,7 @@ impl Queue for FaultyQueue {
     async fn acknowledge(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>, Fault> {
         self.0.before(storage()).await?;
         let refused = self.1.acknowledge(receipts).await?;
-        self.0.oracle.acknowledged(receipts, &refused);
+        self.0.oracle.acknowledged(receipts, &refused, &self.2);
         self.0.after(Ok(refused), || Err(storage())).await
     }
 
@@ -154,7 +154,7 @@ impl Ledger for FaultyLedger {
     async fn commit(&self, lease: &Lease, commit: Commit) -> Result<bool, LedgerError> {
         self.0.before(storage()).await?;
         let wanted = self.1.commit(lease, commit.clone()).await?;
-        self.0.oracle.committed(lease, &commit);
+        self.0.oracle.committed(self.0.number, lease, &commit);
         self.0.after(Ok(wanted), || Err(storage().into())).await
     }
 
@@ -223,7 +223,7 @@ impl AuditLog for FaultyAudit {
         self.0.script.thaw(self.0.number).await;
         let key = entry.key.clone();
         let id = self.1.begin(entry).await?;
-        self.0.oracle.audit_begun(id, key);
+        self.0.oracle.audit_begun(self.0.number, id, key);
         let crash = self.0.script.crash_only();
         if crash { self.0.crash().await } else { Ok(id) }
     }
@@ -233,7 +233,7 @@ impl AuditLog for FaultyAudit {
         if self.0.script.crash_only() {
             return self.0.crash().await;
         }
-        self.0.oracle.audit_completed(id, &outcome);
+        self.0.oracle.audit_completed(self.0.number, id);
         self.1.complete(id, outcome, now).await
     }
 
@@ -326,24 +326,24 @@ impl ClinicDatabase for FaultyClinic {
     }
 
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {
-        let (clinic, oracle, station) = (self.1.clone(), self.0.oracle.clone(), self.0.number);
+        let (clinic, oracle) = (self.1.clone(), self.0.oracle.clone());
         let (table, key, fields) = (table.clone(), key.to_owned(), fields.clone());
         self.write(async move {
             let created = clinic.create(&table, &key, &fields).await?;
-            oracle.written(station, &table.layout, &key, &fields, None);
+            oracle.written(&table.layout, &key, &fields, None);
             Ok(created)
         })
         .await
     }
 
     async fn edit(&self, table: &Table, row: &RowId, expected: &ModId, fields: &Fields) -> Result<ModId, Fault> {
-        let (clinic, oracle, station) = (self.1.clone(), self.0.oracle.clone(), self.0.number);
+        let (clinic, oracle) = (self.1.clone(), self.0.oracle.clone());
         let (table, row, expected, fields) = (table.clone(), row.clone(), expected.clone(), fields.clone());
         self.write(async move {
             let before = clinic.row(&table.layout, &row);
             let mod_id = clinic.edit(&table, &row, &expected, &fields).await?;
             if let Some((key, before)) = before {
-                oracle.written(station, &table.layout, &key, &fields, Some(&before));
+                oracle.written(&table.layout, &key, &fields, Some(&before));
             }
             Ok(mod_id)
         })

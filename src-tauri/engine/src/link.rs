@@ -48,8 +48,10 @@ pub enum Ended {
     Gone,
     /// The clinic deleted the row; it is not made again.
     RowDeleted,
-    /// The mapping's filter leaves this resource out.
+    /// The mapping leaves this resource out, by its filter or because it was entered in error before it had a row.
     DoesNotApply,
+    /// Its status says that it is not ready: nothing is done until that changes.
+    NotReady,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

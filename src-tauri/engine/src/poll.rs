@@ -49,7 +49,9 @@ pub struct Poller {
 
 /// Why a poll did not complete.
 enum Unfinished {
-    /// Somebody else polls, or took over.
+    /// Another station is at it.
+    Busy,
+    /// Another station took over.
     NotOurs,
     Fault(Fault),
 }
@@ -106,8 +108,14 @@ impl Poller {
             let sweeps = clock.elapsed() >= next_sweep;
             let result = if sweeps { self.sweep(firm).await } else { self.poll(firm).await };
             match result {
-                Ok(()) | Err(Unfinished::NotOurs) => {
+                Ok(()) | Err(Unfinished::NotOurs | Unfinished::Busy) => {
                     failures = 0;
+                    if matches!(result, Err(Unfinished::Busy)) {
+                        // It is being done; a holder that died shows as an overdue lease.
+                        self.status.poll(&self.firm, &self.resource, |poll, now| {
+                            *(if sweeps { &mut poll.swept } else { &mut poll.polled }) = Some(now);
+                        });
+                    }
                     // A little chance keeps many stations and types from asking in step.
                     let every = self.reconciler.chance.around(firm.plan.every / 4) + firm.plan.every * 3 / 4;
                     if sweeps {
@@ -280,7 +288,7 @@ impl Poller {
             }
             Take::Busy(held) => {
                 self.watch.observe(&key, &held, asked);
-                Err(Unfinished::NotOurs)
+                Err(Unfinished::Busy)
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::{
     lease::HeldLease,
     ledger::{Finish, LedgerError, Record, Want},
     link::{Ended, LinkState, hashes},
-    mapping::{Extracted, ResourceMapping, Standing},
+    mapping::{Extracted, ResourceMapping, Skip, Standing},
     merge::{Merge, merge},
     ports::{AuditLog, Clock, Ledger, Read, Resource},
     retry::Budget,
@@ -81,6 +81,37 @@ pub struct Reconciler {
     pub proven: Mutex<BTreeSet<RecordKey>>,
 }
 
+/// One run of one link.
+struct Run<'a> {
+    reconciler: &'a Reconciler,
+    held: &'a HeldLease,
+    record: &'a Record,
+    firm: &'a Firm,
+    mapping: &'a ResourceMapping,
+    first_seen: Timestamp,
+}
+
+/// How a round of a run ends.
+enum Step {
+    Ends(Box<Outcome>),
+    /// A version moved, or an answer was lost: read both sides again.
+    Again,
+    Fails(SideFault),
+}
+
+impl Step {
+    fn ends(outcome: Outcome) -> Self {
+        Step::Ends(Box::new(outcome))
+    }
+
+    fn after_write(fault: Fault) -> Self {
+        match fault.class {
+            Class::Stale | Class::Unknown => Step::Again,
+            _ => Step::Fails(SideFault(Side::FileMaker, fault)),
+        }
+    }
+}
+
 /// What a merge asks for.
 struct Plan {
     write: Fields,
@@ -99,91 +130,17 @@ impl Reconciler {
         let Some(mapping) = firm.mapping.resources.get(&key.resource) else {
             return Ok(self.dead(state, Code::NotMapped));
         };
-        let mut written = None;
+        let run = Run { reconciler: self, held, record, firm, mapping, first_seen };
         for _ in 0..ROUNDS {
-            let (resource, row) = match self.read_both(held, firm, mapping, key).await? {
-                Ok(both) => both,
-                Err(fault) => return self.after_fault(record, state, fault).await,
-            };
-            let row_hashes = row.as_ref().map(|row| hashes(&self.hasher, key, &row.fields)).unwrap_or_default();
-            state.absorb(row.as_ref(), &row_hashes);
-            let resource = match resource {
-                Read::Found(resource) => resource,
-                Read::Missing if state.version.is_none() => return Ok(self.not_there_yet(state, first_seen)),
-                Read::Gone | Read::Missing => return Ok(self.ended(firm, state, Ended::Gone, None)),
-            };
-            let extracted = mapping.extract(&resource.json, &firm.zone);
-            if matches!(extracted.standing, Standing::Skip(_))
-                || (extracted.standing == Standing::MarkOnly && row.is_none())
-            {
-                return Ok(self.ended(firm, state, Ended::DoesNotApply, Some(resource.version)));
-            }
-            if let Some(outcome) = self.wait_for_parent(key, &mut state, &extracted).await? {
-                return Ok(outcome);
-            }
-            let Some(row) = row else {
-                if state.row.is_some() {
-                    return Ok(self.ended(firm, state, Ended::RowDeleted, Some(resource.version)));
-                }
-                if !self.key_is_unique(key, mapping).await? {
-                    return Ok(self.later(state, Code::UniquenessUnproven, self.settings.record_open_retry));
-                }
-                let fields = creation(&extracted);
-                match self.create(held, firm, mapping, &mut state, fields).await? {
-                    Ok(what) => {
-                        written = Some(what);
-                        return Ok(self.agreed(firm, state, &extracted, resource, BTreeSet::new(), written));
-                    }
-                    Err(fault) if look_again(&fault) => continue,
-                    Err(fault) => return self.after_fault(record, state, SideFault(Side::FileMaker, fault)).await,
-                }
-            };
-            state.row = Some((row.id.clone(), row.mod_id.clone()));
-            let plan = self.plan(key, &state, &extracted, &row, &row_hashes);
-            state.base.extend(plan.agreed.iter().cloned());
-            if plan.write.is_empty() {
-                return Ok(self.agreed(firm, state, &extracted, resource, plan.differs, written));
-            }
-            match self.edit(held, firm, mapping, &mut state, &row, plan.write).await? {
-                Ok(what) => {
-                    return Ok(self.agreed(firm, state, &extracted, resource, plan.differs, Some(what)));
-                }
-                Err(fault) if look_again(&fault) => {}
-                Err(fault) => return self.after_fault(record, state, SideFault(Side::FileMaker, fault)).await,
+            match run.round(&mut state).await? {
+                Step::Ends(outcome) => return Ok(*outcome),
+                Step::Again => {}
+                Step::Fails(fault) => return self.after_fault(record, state, fault).await,
             }
         }
         // Versions moved under every round, or every answer was lost: somebody is very busy here.
-        let fault =
-            Fault::new(Class::Retry, if state.intents.is_empty() { Code::RecordChanged } else { Code::OutcomeUnknown });
-        self.after_fault(record, state, SideFault(Side::FileMaker, fault)).await
-    }
-
-    /// Reads both sides side by side; gives up as soon as the lease is lost.
-    async fn read_both(
-        &self,
-        held: &HeldLease,
-        firm: &Firm,
-        mapping: &ResourceMapping,
-        key: &RecordKey,
-    ) -> Result<Result<(Read, Option<Row>), SideFault>, Stop> {
-        let both = async {
-            tokio::join!(
-                firm.ports.fhir.read(&key.resource, &key.id),
-                firm.ports.clinic.find(&mapping.table, key.id.as_str()),
-            )
-        };
-        let (resource, row) = tokio::select! {
-            biased;
-            () = held.lost() => return Err(Stop::LeaseLost),
-            both = both => both,
-        };
-        self.note(&key.firm, Side::Fhir, resource.as_ref().err());
-        self.note(&key.firm, Side::FileMaker, row.as_ref().err());
-        Ok(match (resource, row) {
-            (Err(fault), _) => Err(SideFault(Side::Fhir, fault)),
-            (_, Err(fault)) => Err(SideFault(Side::FileMaker, fault)),
-            (Ok(resource), Ok(row)) => Ok((resource, row.map(|row| mapping.canonical_row(row)))),
-        })
+        let code = if state.intents.is_empty() { Code::RecordChanged } else { Code::OutcomeUnknown };
+        self.after_fault(record, state, SideFault(Side::FileMaker, Fault::new(Class::Retry, code))).await
     }
 
     /// Keeps the connection's picture up to date: an error of the record's own is an answer too.
@@ -195,74 +152,6 @@ impl Reconciler {
             }
             Some(_) => {}
         }
-    }
-
-    /// A child's row needs its parent's: without it the parent is hinted and the child waits.
-    async fn wait_for_parent(
-        &self,
-        key: &RecordKey,
-        state: &mut LinkState,
-        extracted: &Extracted,
-    ) -> Result<Option<Outcome>, Stop> {
-        let Some((resource, id)) = &extracted.parent else {
-            return Ok(None);
-        };
-        let parent = RecordKey::link(key.firm.clone(), resource.clone(), id.clone());
-        if state.parent.as_ref() == Some(&parent) {
-            return Ok(None);
-        }
-        let record = self.ledger.read(&parent).await.map_err(Stop::Storage)?;
-        let (linked, dead) = record.map_or((false, false), |record| {
-            (LinkState::parse(&record.state, &self.hasher).row.is_some(), record.dead.is_some())
-        });
-        if linked {
-            state.parent = Some(parent);
-            return Ok(None);
-        }
-        if dead {
-            return Ok(Some(self.dead(state.clone(), Code::ParentMissing)));
-        }
-        let now = self.clock.now();
-        let want = Want { key: parent, first_seen: now, not_before: now, waits_for: None };
-        self.ledger.want(&[want]).await.map_err(Stop::Storage)?;
-        Ok(Some(self.later(state.clone(), Code::ParentMissing, self.settings.backoff.base * 2)))
-    }
-
-    /// The three-way merge of every mapped field.
-    fn plan(
-        &self,
-        key: &RecordKey,
-        state: &LinkState,
-        extracted: &Extracted,
-        row: &Row,
-        row_hashes: &BTreeMap<String, FieldHash>,
-    ) -> Plan {
-        let mut plan = Plan { write: Fields::new(), differs: BTreeSet::new(), agreed: Vec::new() };
-        for (field, value) in &extracted.fields {
-            // The resource says nothing about this field: it is left as it is.
-            let Some(value) = value else { continue };
-            // What stands there is not of the field's type, so no program wrote it.
-            let Some(right) = row_hashes.get(field) else {
-                plan.differs.insert(field.clone());
-                continue;
-            };
-            let left = self.hasher.hash(key, field, value);
-            let blank = row.fields.get(field) == Some(&Value::Blank);
-            match merge(left, *right, state.base.get(field).copied()) {
-                Merge::Agreed => plan.agreed.push((field.clone(), left)),
-                Merge::TakeLeft => {
-                    plan.write.insert(field.clone(), value.clone());
-                }
-                // Nothing is known of what both once agreed on, and filling a blank takes nothing from anybody.
-                Merge::Conflict if blank && !state.base.contains_key(field) => {
-                    plan.write.insert(field.clone(), value.clone());
-                }
-                Merge::TakeRight | Merge::Conflict => {
-                    plan.differs.insert(field.clone());
-                }
-            }
-        }
-        plan
     }
 
     async fn key_is_unique(&self, key: &RecordKey, mapping: &ResourceMapping) -> Result<bool, Stop> {
@@ -277,103 +166,6 @@ impl Reconciler {
             known().insert(proof);
         }
         Ok(proven)
-    }
-
-    async fn create(
-        &self,
-        held: &HeldLease,
-        firm: &Firm,
-        mapping: &ResourceMapping,
-        state: &mut LinkState,
-        fields: Fields,
-    ) -> Result<Result<What, Fault>, Stop> {
-        let key = &held.lease.key;
-        let count = fields.len();
-        let write = firm.ports.clinic.create(&mapping.table, key.id.as_str(), &fields);
-        let written = self.write(held, state, Act::CreateRow, &fields, None, write).await?;
-        Ok(written.map(|(row, mod_id)| {
-            state.row = Some((row, mod_id));
-            state.base.extend(hashes(&self.hasher, key, &fields));
-            What::Created { fields: count }
-        }))
-    }
-
-    async fn edit(
-        &self,
-        held: &HeldLease,
-        firm: &Firm,
-        mapping: &ResourceMapping,
-        state: &mut LinkState,
-        row: &Row,
-        fields: Fields,
-    ) -> Result<Result<What, Fault>, Stop> {
-        let key = &held.lease.key;
-        let count = fields.len();
-        let write = firm.ports.clinic.edit(&mapping.table, &row.id, &row.mod_id, &fields);
-        let written = self.write(held, state, Act::EditRow, &fields, Some(row), write).await?;
-        Ok(written.map(|mod_id| {
-            state.row = Some((row.id.clone(), mod_id));
-            state.base.extend(hashes(&self.hasher, key, &fields));
-            // The version moved on: no older write can land any more.
-            state.intents.clear();
-            What::Edited { fields: count }
-        }))
-    }
-
-    /// A guarded write with everything around it. `Err` inside is the side's fault, its intent kept only if it may still land.
-    async fn write<T>(
-        &self,
-        held: &HeldLease,
-        state: &mut LinkState,
-        act: Act,
-        fields: &Fields,
-        row: Option<&Row>,
-        write: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<Result<T, Fault>, Stop> {
-        let key = &held.lease.key;
-        let now = self.clock.now();
-        let expected = row.map(|row| row.mod_id.clone());
-        state.intend(hashes(&self.hasher, key, fields), expected.clone(), held.lease.epoch, now);
-        if !held.may_write() {
-            return Err(Stop::LeaseLost);
-        }
-        let begun = Begun {
-            at: now,
-            by: held.lease.owner.clone(),
-            person: None,
-            act,
-            key: Some(key.clone()),
-            epoch: held.lease.epoch,
-            expected: expected.map(|mod_id| mod_id.0),
-            fields: fields.keys().cloned().collect(),
-        };
-        let text = state.text();
-        let (saved, audited) = tokio::join!(self.ledger.save(&held.lease, &text, now), self.audit.begin(begun));
-        let entry = audited.map_err(Stop::Storage)?;
-        let close =
-            async |outcome: Audited| self.audit.complete(entry, outcome, self.clock.now()).await.map_err(Stop::Storage);
-        if let Err(error) = saved {
-            close(Audited::Refused { code: Code::LeaseLost }).await?;
-            return Err(error.into());
-        }
-        if !held.may_write() {
-            close(Audited::Refused { code: Code::LeaseLost }).await?;
-            return Err(Stop::LeaseLost);
-        }
-        let written = write.await;
-        self.note(&key.firm, Side::FileMaker, written.as_ref().err());
-        match &written {
-            Ok(_) => {
-                state.settle_last();
-                close(Audited::Done { version: None }).await?;
-            }
-            Err(fault) if fault.class == Class::Unknown => close(Audited::Unknown { code: fault.code }).await?,
-            Err(fault) => {
-                state.settle_last();
-                close(Audited::Refused { code: fault.code }).await?;
-            }
-        }
-        Ok(written)
     }
 
     /// Both sides agree as far as they can.
@@ -412,7 +204,7 @@ impl Reconciler {
         let notice = match ended {
             Ended::Gone => state.row.is_some().then_some(Code::Gone),
             Ended::RowDeleted => Some(Code::RowDeleted),
-            Ended::DoesNotApply => None,
+            Ended::DoesNotApply | Ended::NotReady => None,
         };
         let finish = self.settled(firm, &mut state);
         Outcome { state, finish, notice, what: notice.filter(|_| news).map(|code| What::Kept { code }) }
@@ -518,6 +310,257 @@ impl Reconciler {
     }
 }
 
+impl Run<'_> {
+    fn key(&self) -> &RecordKey {
+        &self.record.key
+    }
+
+    /// Reads both sides and does what is to be done about them.
+    async fn round(&self, state: &mut LinkState) -> Result<Step, Stop> {
+        let Run { reconciler, firm, mapping, .. } = self;
+        let (resource, row) = match self.read_both().await? {
+            Ok(both) => both,
+            Err(fault) => return Ok(Step::Fails(fault)),
+        };
+        let row_hashes =
+            row.as_ref().map(|row| hashes(&reconciler.hasher, self.key(), &row.fields)).unwrap_or_default();
+        state.absorb(row.as_ref(), &row_hashes);
+        let resource = match resource {
+            Read::Found(resource) => resource,
+            Read::Missing if state.version.is_none() => {
+                return Ok(Step::ends(reconciler.not_there_yet(state.clone(), self.first_seen)));
+            }
+            Read::Gone | Read::Missing => {
+                return Ok(Step::ends(reconciler.ended(firm, state.clone(), Ended::Gone, None)));
+            }
+        };
+        let extracted = mapping.extract(&resource.json, &firm.zone);
+        if let Standing::Skip(skip) = extracted.standing {
+            let ended = if skip == Skip::Waiting { Ended::NotReady } else { Ended::DoesNotApply };
+            return Ok(Step::ends(reconciler.ended(firm, state.clone(), ended, Some(resource.version))));
+        }
+        if let Some(outcome) = self.wait_for_parent(state, &extracted).await? {
+            return Ok(Step::ends(outcome));
+        }
+        match row {
+            Some(row) => self.change_row(state, resource, &extracted, &row, &row_hashes).await,
+            None => self.make_row(state, resource, &extracted).await,
+        }
+    }
+
+    /// Reads both sides side by side; gives up as soon as the lease is lost.
+    async fn read_both(&self) -> Result<Result<(Read, Option<Row>), SideFault>, Stop> {
+        let key = self.key();
+        let both = async {
+            tokio::join!(
+                self.firm.ports.fhir.read(&key.resource, &key.id),
+                self.firm.ports.clinic.find(&self.mapping.table, key.id.as_str()),
+            )
+        };
+        let (resource, row) = tokio::select! {
+            biased;
+            () = self.held.lost() => return Err(Stop::LeaseLost),
+            both = both => both,
+        };
+        self.reconciler.note(&key.firm, Side::Fhir, resource.as_ref().err());
+        self.reconciler.note(&key.firm, Side::FileMaker, row.as_ref().err());
+        Ok(match (resource, row) {
+            (Err(fault), _) => Err(SideFault(Side::Fhir, fault)),
+            (_, Err(fault)) => Err(SideFault(Side::FileMaker, fault)),
+            (Ok(resource), Ok(row)) => Ok((resource, row.map(|row| self.mapping.canonical_row(row)))),
+        })
+    }
+
+    /// A child's row needs its parent's: without it the parent is hinted and the child waits.
+    async fn wait_for_parent(&self, state: &mut LinkState, extracted: &Extracted) -> Result<Option<Outcome>, Stop> {
+        let Some((resource, id)) = &extracted.parent else {
+            return Ok(None);
+        };
+        let Run { reconciler, .. } = self;
+        let parent = RecordKey::link(self.key().firm.clone(), resource.clone(), id.clone());
+        if state.parent.as_ref() == Some(&parent) {
+            return Ok(None);
+        }
+        let record = reconciler.ledger.read(&parent).await.map_err(Stop::Storage)?;
+        let (linked, dead) = record.map_or((false, false), |record| {
+            (LinkState::parse(&record.state, &reconciler.hasher).row.is_some(), record.dead.is_some())
+        });
+        if linked {
+            state.parent = Some(parent);
+            return Ok(None);
+        }
+        if dead {
+            return Ok(Some(reconciler.dead(state.clone(), Code::ParentMissing)));
+        }
+        let now = reconciler.clock.now();
+        let want = Want { key: parent, first_seen: now, not_before: now, waits_for: None };
+        reconciler.ledger.want(&[want]).await.map_err(Stop::Storage)?;
+        let wait = reconciler.settings.backoff.base * 2;
+        Ok(Some(reconciler.later(state.clone(), Code::ParentMissing, wait)))
+    }
+
+    /// There is no row: it is made, unless there was one, or there should be none.
+    async fn make_row(&self, state: &mut LinkState, resource: Resource, extracted: &Extracted) -> Result<Step, Stop> {
+        let Run { reconciler, firm, mapping, .. } = self;
+        if state.row.is_some() {
+            let ended = reconciler.ended(firm, state.clone(), Ended::RowDeleted, Some(resource.version));
+            return Ok(Step::ends(ended));
+        }
+        if extracted.standing == Standing::MarkOnly {
+            let ended = reconciler.ended(firm, state.clone(), Ended::DoesNotApply, Some(resource.version));
+            return Ok(Step::ends(ended));
+        }
+        if mapping.parent.is_some() && extracted.parent.is_none() {
+            // It names nobody's chart, so no row can be made of it.
+            return Ok(Step::ends(reconciler.dead(state.clone(), Code::ParentMissing)));
+        }
+        if !reconciler.key_is_unique(self.key(), mapping).await? {
+            let wait = reconciler.settings.record_open_retry;
+            return Ok(Step::ends(reconciler.later(state.clone(), Code::UniquenessUnproven, wait)));
+        }
+        let fields = creation(extracted);
+        let create = firm.ports.clinic.create(&mapping.table, self.key().id.as_str(), &fields);
+        Ok(match self.write(state, Act::CreateRow, &fields, None, create).await? {
+            Ok(row) => {
+                state.row = Some(row);
+                state.base.extend(hashes(&reconciler.hasher, self.key(), &fields));
+                let what = What::Created { fields: fields.len() };
+                Step::ends(reconciler.agreed(firm, state.clone(), extracted, resource, BTreeSet::new(), Some(what)))
+            }
+            Err(fault) => Step::after_write(fault),
+        })
+    }
+
+    /// There is a row: what differs is merged field by field.
+    async fn change_row(
+        &self,
+        state: &mut LinkState,
+        resource: Resource,
+        extracted: &Extracted,
+        row: &Row,
+        row_hashes: &BTreeMap<String, FieldHash>,
+    ) -> Result<Step, Stop> {
+        let Run { reconciler, firm, mapping, .. } = self;
+        state.row = Some((row.id.clone(), row.mod_id.clone()));
+        let Plan { write, differs, agreed } = self.plan(state, extracted, row, row_hashes);
+        state.base.extend(agreed);
+        if write.is_empty() {
+            return Ok(Step::ends(reconciler.agreed(firm, state.clone(), extracted, resource, differs, None)));
+        }
+        let edit = firm.ports.clinic.edit(&mapping.table, &row.id, &row.mod_id, &write);
+        Ok(match self.write(state, Act::EditRow, &write, Some(row), edit).await? {
+            Ok(mod_id) => {
+                state.row = Some((row.id.clone(), mod_id));
+                state.base.extend(hashes(&reconciler.hasher, self.key(), &write));
+                // The version moved on: no older write can land any more.
+                state.intents.clear();
+                let what = What::Edited { fields: write.len() };
+                Step::ends(reconciler.agreed(firm, state.clone(), extracted, resource, differs, Some(what)))
+            }
+            Err(fault) => Step::after_write(fault),
+        })
+    }
+
+    /// The three-way merge of every mapped field.
+    fn plan(
+        &self,
+        state: &LinkState,
+        extracted: &Extracted,
+        row: &Row,
+        row_hashes: &BTreeMap<String, FieldHash>,
+    ) -> Plan {
+        let mut plan = Plan { write: Fields::new(), differs: BTreeSet::new(), agreed: Vec::new() };
+        for (field, value) in &extracted.fields {
+            // The resource says nothing about this field: it is left as it is.
+            let Some(value) = value else { continue };
+            // What stands there is not of the field's type, so no program wrote it.
+            let Some(right) = row_hashes.get(field) else {
+                plan.differs.insert(field.clone());
+                continue;
+            };
+            let left = self.reconciler.hasher.hash(self.key(), field, value);
+            let blank = row.fields.get(field) == Some(&Value::Blank);
+            match merge(left, *right, state.base.get(field).copied()) {
+                Merge::Agreed => plan.agreed.push((field.clone(), left)),
+                Merge::TakeLeft => {
+                    plan.write.insert(field.clone(), value.clone());
+                }
+                // Nothing is known of what both once agreed on, and filling a blank takes nothing from anybody.
+                Merge::Conflict if blank && !state.base.contains_key(field) => {
+                    plan.write.insert(field.clone(), value.clone());
+                }
+                Merge::TakeRight | Merge::Conflict => {
+                    plan.differs.insert(field.clone());
+                }
+            }
+        }
+        // A number never loses its unit: where one of the two is kept, so is the other.
+        for (number, unit) in self.mapping.together() {
+            if plan.differs.contains(number) || plan.differs.contains(unit) {
+                for field in [number, unit] {
+                    if plan.write.remove(field).is_some() {
+                        plan.differs.insert(field.to_owned());
+                    }
+                }
+            }
+        }
+        plan
+    }
+
+    /// A guarded write with everything around it. `Err` inside is the side's fault, its intent kept only if it may still land.
+    async fn write<T>(
+        &self,
+        state: &mut LinkState,
+        act: Act,
+        fields: &Fields,
+        row: Option<&Row>,
+        write: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<Result<T, Fault>, Stop> {
+        let Run { reconciler, held, .. } = self;
+        if !held.may_write() {
+            return Err(Stop::LeaseLost);
+        }
+        let now = reconciler.clock.now();
+        let expected = row.map(|row| row.mod_id.clone());
+        state.intend(hashes(&reconciler.hasher, self.key(), fields), expected.clone(), held.lease.epoch, now);
+        let begun = Begun {
+            at: now,
+            by: held.lease.owner.clone(),
+            person: None,
+            act,
+            key: Some(self.key().clone()),
+            epoch: held.lease.epoch,
+            expected: expected.map(|mod_id| mod_id.0),
+            fields: fields.keys().cloned().collect(),
+        };
+        let text = state.text();
+        let (saved, audited) =
+            tokio::join!(reconciler.ledger.save(&held.lease, &text, now), reconciler.audit.begin(begun));
+        let entry = audited.map_err(Stop::Storage)?;
+        let close = async |outcome: Audited| {
+            reconciler.audit.complete(entry, outcome, reconciler.clock.now()).await.map_err(Stop::Storage)
+        };
+        if saved.is_err() || !held.may_write() {
+            close(Audited::Refused { code: Code::LeaseLost }).await?;
+            return Err(saved.err().map_or(Stop::LeaseLost, Stop::from));
+        }
+        let written = write.await;
+        reconciler.note(&self.key().firm, Side::FileMaker, written.as_ref().err());
+        match &written {
+            Ok(_) => {
+                state.settle_last();
+                close(Audited::Done { version: None }).await?;
+            }
+            Err(fault) if fault.class == Class::Unknown => close(Audited::Unknown { code: fault.code }).await?,
+            Err(fault) => {
+                state.settle_last();
+                close(Audited::Refused { code: fault.code }).await?;
+            }
+        }
+        Ok(written)
+    }
+}
+
 /// What a new row starts with: what the resource says, blanks left out.
 fn creation(extracted: &Extracted) -> Fields {
     extracted
@@ -527,11 +570,6 @@ fn creation(extracted: &Extracted) -> Fields {
             value.clone().filter(|value| *value != Value::Blank).map(|value| (field.clone(), value))
         })
         .collect()
-}
-
-/// Faults after which both sides are read again within the run.
-fn look_again(fault: &Fault) -> bool {
-    matches!(fault.class, Class::Stale | Class::Unknown)
 }
 
 pub(crate) fn later(now: Timestamp, wait: Duration) -> Timestamp {

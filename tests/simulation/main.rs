@@ -1,0 +1,151 @@
+//! The whole engine, on paused time, in worlds where everything goes wrong, drawn from seeds.
+//!
+//! `SIMULATION_SEEDS` and `SIMULATION_EVENTS` set how many worlds and how long (defaults 2000 and 200); `SIMULATION_SEED=N` replays
+//! one and says what it found.
+
+mod defects;
+mod faults;
+mod oracle;
+mod scenarios;
+mod script;
+mod world;
+
+use std::{collections::BTreeSet, thread};
+
+use defects::Defect;
+use world::{Plan, Report, World};
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+fn play(plan: Plan) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(World::run(plan))
+}
+
+/// Plays many worlds on as many threads as there are cores.
+fn play_all(plans: Vec<Plan>) -> Vec<(u64, Report)> {
+    let threads = thread::available_parallelism().map_or(1, |n| n.get());
+    let shares: Vec<Vec<Plan>> =
+        (0..threads).map(|share| plans.iter().skip(share).step_by(threads).copied().collect()).collect();
+    let workers: Vec<_> = shares
+        .into_iter()
+        .map(|share| thread::spawn(move || share.into_iter().map(|plan| (plan.seed, play(plan))).collect::<Vec<_>>()))
+        .collect();
+    let mut reports: Vec<_> = workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect();
+    reports.sort_by_key(|(seed, _)| *seed);
+    reports
+}
+
+fn events() -> usize {
+    setting("SIMULATION_EVENTS").unwrap_or(200) as usize
+}
+
+#[test]
+fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
+    if let Some(seed) = setting("SIMULATION_SEED") {
+        let report = play(Plan { seed, events: events(), defect: None });
+        println!("seed {seed}: {report:#?}");
+        assert_eq!(report.violation, None, "seed {seed}");
+        return;
+    }
+    let seeds = setting("SIMULATION_SEEDS").unwrap_or(2_000);
+    let plans = (1..=seeds).map(|seed| Plan { seed, events: events(), defect: None }).collect();
+    let reports = play_all(plans);
+    let mut total = Report::default();
+    let mut broken = Vec::new();
+    for (seed, report) in reports {
+        total.simulated += report.simulated;
+        total.events += report.events;
+        total.writes += report.writes;
+        total.echoes += report.echoes;
+        total.doubled += report.doubled;
+        total.stale += report.stale;
+        total.faults.merge(&report.faults);
+        total.checks.merge(&report.checks);
+        broken.extend(report.violation.map(|violation| (seed, violation)));
+    }
+    for (seed, violation) in broken.iter().take(10) {
+        println!("seed {seed}: {violation}");
+    }
+    println!(
+        "seeds {seeds}, simulated {:.1} days, events {}, writes {}, lost {}, doubled {}, stale {}, echoes {}",
+        total.simulated.as_secs_f64() / 86_400.0,
+        total.events,
+        total.writes,
+        broken.iter().filter(|(_, violation)| violation.starts_with("I1:") || violation.starts_with("I2:")).count(),
+        total.doubled,
+        total.stale,
+        total.echoes,
+    );
+    println!("faults: {}", line(&total.faults.0));
+    println!("checks: {}", line(&total.checks.0));
+    assert!(broken.is_empty(), "{} of {seeds} worlds broke an invariant; replay with SIMULATION_SEED=N", broken.len());
+    // A fault or a check that never happened proves nothing.
+    let exercised: BTreeSet<_> = total.faults.0.keys().copied().collect();
+    for fault in [
+        "crash",
+        "call failed",
+        "reply lost",
+        "delay",
+        "reorder",
+        "timed-out write",
+        "late landing",
+        "duplicate hint",
+        "poison message",
+        "clock off",
+        "clock jump",
+        "suspend",
+        "fhir away",
+        "clinic away",
+        "sign-in refused",
+        "quota",
+        "record open",
+        "edit by hand",
+        "late visibility",
+        "resource deleted",
+        "row deleted by hand",
+        "station gone for good",
+    ] {
+        assert!(exercised.contains(fault), "the fault \"{fault}\" never happened");
+    }
+    for check in ["I1", "I2", "I3", "I4", "I6", "I7", "I9", "I16", "I17", "I19", "I20", "I25"] {
+        assert!(total.checks.0.contains_key(check), "{check} was never checked");
+    }
+}
+
+fn line(counts: &std::collections::BTreeMap<&'static str, u64>) -> String {
+    counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// I26: a seed is a world.
+#[test]
+fn the_same_seed_gives_the_same_world_twice() {
+    for seed in 1..=10 {
+        let plan = Plan { seed, events: 100, defect: None };
+        assert_eq!(play(plan).trace, play(plan).trace, "seed {seed}");
+    }
+}
+
+/// I27: each defect, put back, is found.
+#[test]
+fn every_defect_put_back_is_found() {
+    const AT_MOST: u64 = 60;
+    let mut missed = Vec::new();
+    let only = std::env::var("SIMULATION_DEFECT").ok();
+    for defect in Defect::ALL {
+        if only.as_ref().is_some_and(|only| *only != format!("{defect:?}")) {
+            continue;
+        }
+        let found = (1..=AT_MOST).find_map(|seed| {
+            let violation = play(Plan { seed, events: events(), defect: Some(defect) }).violation?;
+            Some((seed, violation))
+        });
+        match found {
+            Some((seeds, violation)) => println!("{defect:?}: found after {seeds} seed(s): {violation}"),
+            None => missed.push(defect),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {AT_MOST} seeds: {missed:?}");
+}

@@ -1,0 +1,300 @@
+//! What must be true, checked while the world turns. The oracle sees what the stations' ports accepted and what the people did; it
+//! knows nothing of the engine's insides. Invariants are those of the fact sheet on reliability, by their numbers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use engine::{
+    audit::AuditId,
+    fakes::{MemoryLedger, MemoryQueue},
+    hint,
+    key::{RecordKey, ResourceId, ResourceType},
+    ledger::{Commit, Finish, Lease},
+    ports::{Delivery, Message, Receipt},
+    row::{Fields, Value},
+};
+
+use crate::script::Tally;
+
+#[derive(Debug, Default)]
+pub struct Oracle(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// Counts everything that happens, so that "before" and "after" can be told.
+    step: u64,
+    violation: Option<String>,
+    checks: Tally,
+    sent: BTreeMap<String, (u64, Vec<RecordKey>)>,
+    receipts: BTreeMap<Receipt, String>,
+    acknowledged: BTreeSet<String>,
+    buried: BTreeSet<String>,
+    /// When a committed run last read the source of a key.
+    covered: BTreeMap<RecordKey, u64>,
+    read: BTreeMap<(usize, String), u64>,
+    /// Who holds which lease, by accepted calls alone.
+    holders: BTreeMap<RecordKey, (String, u64)>,
+    /// Who wrote a field last: the newest source value by us, or a person.
+    fields: BTreeMap<(String, String, String), Hand>,
+    late: bool,
+    creates: BTreeMap<(String, String), u64>,
+    open_audits: BTreeMap<(usize, AuditId), Option<RecordKey>>,
+    audits: u64,
+    writes: u64,
+    echoes: u64,
+    doubled: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Hand {
+    Ours(u64),
+    Person(Value),
+}
+
+/// Values carry the order in which their source was edited: `s17`.
+pub fn order(value: &Value) -> Option<u64> {
+    match value {
+        Value::Text(text) => text.strip_prefix('s')?.parse().ok(),
+        _ => None,
+    }
+}
+
+impl Seen {
+    fn break_at(&mut self, invariant: &str, what: String) {
+        self.violation.get_or_insert_with(|| format!("{invariant}: {what}"));
+    }
+}
+
+impl Oracle {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        let mut seen = self.0.lock().unwrap();
+        seen.step += 1;
+        seen
+    }
+
+    pub fn violation(&self) -> Option<String> {
+        self.0.lock().unwrap().violation.clone()
+    }
+
+    pub fn fail(&self, invariant: &str, what: String) {
+        self.seen().break_at(invariant, what);
+    }
+
+    pub fn checked(&self, invariant: &'static str) {
+        self.seen().checks.add(invariant);
+    }
+
+    pub fn checks(&self) -> Tally {
+        self.0.lock().unwrap().checks.clone()
+    }
+
+    /// Echoes and doubled rows.
+    pub fn figures(&self) -> (u64, u64, u64) {
+        let seen = self.0.lock().unwrap();
+        (seen.writes, seen.echoes, seen.doubled)
+    }
+
+    pub fn sent(&self, messages: &[Message]) {
+        let mut seen = self.seen();
+        let step = seen.step;
+        for message in messages {
+            let keys = hint::decode(&message.body).map(|hints| hints.iter().map(hint::Hint::key).collect());
+            seen.sent.insert(message.id.clone(), (step, keys.unwrap_or_default()));
+        }
+    }
+
+    pub fn received(&self, deliveries: &[Delivery]) {
+        let mut seen = self.seen();
+        for delivery in deliveries {
+            seen.receipts.insert(delivery.receipt.clone(), delivery.id.clone());
+        }
+    }
+
+    /// I1: an acknowledged message is covered: each of its records was read after it was sent, by a run that was committed, or is
+    /// wanted, or dead; or the message itself is kept as a dead letter.
+    pub fn acknowledged(&self, receipts: &[Receipt], refused: &[Receipt], ledger: &MemoryLedger) {
+        let records = ledger.records();
+        let mut seen = self.seen();
+        for receipt in receipts.iter().filter(|receipt| !refused.contains(receipt)) {
+            seen.checks.add("I1");
+            let Some(id) = seen.receipts.get(receipt).cloned() else { continue };
+            seen.acknowledged.insert(id.clone());
+            let Some((sent, keys)) = seen.sent.get(&id).cloned() else { continue };
+            if keys.is_empty() && !seen.buried.contains(&id) {
+                seen.break_at("I1", "an unreadable message was acknowledged and not kept".to_owned());
+            }
+            for key in keys {
+                let covered = seen.covered.get(&key).is_some_and(|read| *read > sent);
+                let marked = records.get(&key).is_some_and(|record| record.wanted.is_some() || record.dead.is_some());
+                if !covered && !marked {
+                    seen.break_at("I1", format!("a message about {key} was acknowledged and nothing covers it"));
+                }
+            }
+        }
+    }
+
+    pub fn buried(&self, id: &str) {
+        self.seen().buried.insert(id.to_owned());
+    }
+
+    pub fn source_read(&self, station: usize, resource: &ResourceType, id: &ResourceId) {
+        let mut seen = self.seen();
+        let step = seen.step;
+        seen.read.insert((station, format!("{resource}/{id}")), step);
+    }
+
+    pub fn taken(&self, lease: &Lease) {
+        let mut seen = self.seen();
+        seen.checks.add("I6");
+        if let Some((_, epoch)) = seen.holders.get(&lease.key)
+            && lease.epoch <= *epoch
+        {
+            seen.break_at("I5", format!("the epoch of {} did not rise", lease.key));
+        }
+        seen.holders.insert(lease.key.clone(), (lease.owner.boot.to_string(), lease.epoch));
+    }
+
+    /// I6: only its holder renews, uses or frees a lease.
+    pub fn used(&self, lease: &Lease) {
+        let mut seen = self.seen();
+        seen.checks.add("I6");
+        let holder = seen.holders.get(&lease.key).cloned();
+        if holder != Some((lease.owner.boot.to_string(), lease.epoch)) {
+            seen.break_at("I6", format!("{} was changed under a lease of somebody else", lease.key));
+        }
+    }
+
+    pub fn committed(&self, station: usize, lease: &Lease, commit: &Commit) {
+        self.used(lease);
+        let mut seen = self.seen();
+        if commit.finish == Finish::Done {
+            let key = (station, format!("{}/{}", lease.key.resource, lease.key.id));
+            if let Some(read) = seen.read.get(&key).copied() {
+                seen.covered.insert(lease.key.clone(), read);
+            }
+        }
+    }
+
+    /// From here on, accepted writes are of a client that has given up on them.
+    pub fn late(&self, late: bool) {
+        self.seen().late = late;
+    }
+
+    /// A write of ours was accepted. `before` is the row as it was.
+    pub fn written(&self, layout: &str, key: &str, fields: &Fields, before: Option<&Fields>) {
+        let mut seen = self.seen();
+        seen.writes += 1;
+        let late = seen.late;
+        let audited = seen.open_audits.values().any(|open| open.as_ref().is_some_and(|open| open.id.as_str() == key));
+        seen.checks.add("I17");
+        if !audited && !late {
+            seen.break_at("I17", format!("{layout}/{key} was written without an open audit entry"));
+        }
+        if before.is_none() {
+            let count = seen.creates.entry((layout.to_owned(), key.to_owned())).or_default();
+            *count += 1;
+        }
+        seen.checks.add("I9");
+        if before.is_some_and(|before| fields.iter().all(|(field, value)| before.get(field) == Some(value))) {
+            seen.echoes += 1;
+            seen.break_at("I9", format!("a write to {layout}/{key} changed nothing: an echo"));
+        }
+        for (field, value) in fields {
+            seen.checks.add("I7");
+            let place = (layout.to_owned(), key.to_owned(), field.clone());
+            if *value == Value::Blank {
+                seen.break_at("I8", format!("{layout}/{key} {field} was blanked"));
+            }
+            match seen.fields.get(&place).cloned() {
+                Some(Hand::Person(_)) if before.is_some() => {
+                    seen.checks.add("I8");
+                    seen.break_at("I8", format!("a person's value in {layout}/{key} {field} was overwritten"));
+                }
+                Some(Hand::Ours(newest)) => {
+                    seen.checks.add("I4");
+                    // What lands late is undone by the next merge; the end state tells whether it was.
+                    if order(value).is_some_and(|order| order < newest) && !late {
+                        seen.break_at("I4", format!("{layout}/{key} {field} went back to an older value"));
+                    }
+                }
+                Some(Hand::Person(_)) | None => {}
+            }
+            // Field order alone cannot tell an old value from an edit back to it, and there are no edits back.
+            if let Some(order) = order(value) {
+                seen.fields.insert(place, Hand::Ours(order));
+            }
+        }
+    }
+
+    /// A person changed a field at the desk.
+    pub fn edited_by_hand(&self, layout: &str, key: &str, field: &str, value: &Value) {
+        let place = (layout.to_owned(), key.to_owned(), field.to_owned());
+        self.seen().fields.insert(place, Hand::Person(value.clone()));
+    }
+
+    /// Whether a person's value stands in a field.
+    pub fn is_by_hand(&self, layout: &str, key: &str, field: &str) -> bool {
+        let place = (layout.to_owned(), key.to_owned(), field.to_owned());
+        matches!(self.0.lock().unwrap().fields.get(&place), Some(Hand::Person(_)))
+    }
+
+    pub fn deleted_by_hand(&self, layout: &str, key: &str) {
+        self.seen().creates.remove(&(layout.to_owned(), key.to_owned()));
+        self.seen().fields.retain(|(l, k, _), _| l != layout || k != key);
+    }
+
+    /// I3: one row for each key.
+    pub fn count_rows(&self, layout: &str, keys: impl Iterator<Item = String>) {
+        let mut count: BTreeMap<String, u64> = BTreeMap::new();
+        for key in keys {
+            *count.entry(key).or_default() += 1;
+        }
+        let mut seen = self.seen();
+        seen.checks.add("I3");
+        for (key, count) in count.into_iter().filter(|(_, count)| *count > 1) {
+            seen.doubled += 1;
+            seen.break_at("I3", format!("{layout}/{key} has {count} rows"));
+        }
+    }
+
+    pub fn audit_begun(&self, station: usize, id: AuditId, key: Option<RecordKey>) {
+        let mut seen = self.seen();
+        seen.audits += 1;
+        seen.open_audits.insert((station, id), key);
+    }
+
+    pub fn audit_completed(&self, station: usize, id: AuditId) {
+        self.seen().open_audits.remove(&(station, id));
+    }
+
+    /// I2: every message sent is acknowledged and covered, or still there; none is both or neither.
+    pub fn conserve(&self, queue: &MemoryQueue) {
+        let there: BTreeSet<_> = queue.ids().into_iter().collect();
+        let mut seen = self.seen();
+        seen.checks.add("I2");
+        let odd = seen.sent.keys().find(|id| there.contains(*id) == seen.acknowledged.contains(*id)).cloned();
+        if let Some(id) = odd {
+            seen.break_at("I2", format!("message {id} is neither waiting nor acknowledged, or both"));
+        }
+    }
+
+    /// I17 at rest: every entry is resolved.
+    pub fn audit_at_rest(&self, open: usize) {
+        let mut seen = self.seen();
+        seen.checks.add("I17");
+        if open > 0 {
+            seen.break_at("I17", format!("{open} audit entries were never resolved"));
+        }
+    }
+}
+
+/// Keys of a ledger's records that are still held, for I20 at rest.
+pub fn held(ledger: &MemoryLedger) -> Vec<RecordKey> {
+    ledger.records().into_values().filter(|record| record.held.is_some()).map(|record| record.key).collect()
+}

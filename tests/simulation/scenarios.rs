@@ -1,0 +1,1 @@
+//! Single situations that random worlds meet too seldom, or cannot judge.
