@@ -100,6 +100,8 @@ impl Consumer {
         let mut acknowledging: Option<BoxFuture<'_, Result<(), Fault>>> = None;
         // Before the next receive, after one that failed.
         let mut pause = Duration::ZERO;
+        // The last look found more records due than there was room for.
+        let mut more = false;
         let mut due = tokio::time::interval(settings.due_every);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -119,7 +121,10 @@ impl Consumer {
             {
                 self.start(&mut desk, &mut runs, key);
             }
-            let free = settings.runs.saturating_sub(runs.len() + desk.ready.len());
+            // Deliveries and due records each have as many places as there are runs, so that neither keeps the other out.
+            let delivered = desk.active.values().filter(|active| !active.tickets.is_empty()).count();
+            let free = settings.runs.saturating_sub(delivered);
+            let room = settings.runs.saturating_sub(desk.active.len() - delivered);
             if receiving.is_none() && now == Gate::Open && free > 0 {
                 let max = free.min(settings.receive_batch);
                 let pause = std::mem::take(&mut pause);
@@ -163,7 +168,10 @@ impl Consumer {
                 changed = gate.changed() => if changed.is_err() {
                     return Ok(());
                 },
-                _ = due.tick(), if now == Gate::Open && free > 0 => self.look_for_due(&mut desk, free).await?,
+                _ = due.tick(), if now == Gate::Open && room > 0 => more = self.look_for_due(&mut desk, room).await?,
+                () = std::future::ready(()), if more && now == Gate::Open && room > settings.runs / 2 => {
+                    more = self.look_for_due(&mut desk, room).await?;
+                }
             }
         }
     }
@@ -260,14 +268,16 @@ impl Consumer {
     }
 
     /// Finds records whose time has come, firm by firm, so that one firm's backlog does not hide another's.
-    async fn look_for_due(&self, desk: &mut Desk, free: usize) -> Result<(), Fault> {
+    /// True if there may be more.
+    async fn look_for_due(&self, desk: &mut Desk, room: usize) -> Result<bool, Fault> {
         let reconciler = &self.reconciler;
         reconciler.budget.tick();
         let elapsed = reconciler.clock.elapsed();
         desk.postponed.retain(|_, until| *until > elapsed);
         let firms: Vec<&FirmId> =
             reconciler.firms.keys().filter(|firm| reconciler.connections.blocked(firm).is_none()).collect();
-        let share = free.div_ceil(firms.len().max(1));
+        let share = room.div_ceil(firms.len().max(1));
+        let mut more = false;
         for firm in firms {
             let limit = share + desk.postponed.len() + desk.active.len();
             let now = reconciler.clock.now();
@@ -278,6 +288,7 @@ impl Consumer {
                         .filter(|(key, _)| !desk.postponed.contains_key(key) && !desk.active.contains_key(key))
                         .take(share)
                         .collect::<Vec<_>>();
+                    more |= fresh.len() == share;
                     for (key, first_seen) in fresh {
                         desk.add(key, first_seen, None);
                     }
@@ -286,7 +297,7 @@ impl Consumer {
                 Err(fault) => tracing::warn!(%fault, "the ledger was not asked for due records"),
             }
         }
-        Ok(())
+        Ok(more)
     }
 
     fn start(&self, desk: &mut Desk, runs: &mut Runs, key: RecordKey) {

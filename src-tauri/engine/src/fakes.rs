@@ -380,11 +380,9 @@ impl Ledger for MemoryLedger {
             .filter(|record| record.key.kind == Kind::Link && record.key.firm == *firm && record.dead.is_none())
             .filter_map(|record| record.wanted.map(|wanted| (record.key.clone(), wanted)))
             .filter(|(_, wanted)| wanted.not_before <= now || wanted.not_before > too_far)
-            .map(|(key, wanted)| (key, wanted.first_seen))
             .collect();
-        due.sort_by_key(|(_, first_seen)| *first_seen);
-        due.truncate(limit);
-        Ok(due)
+        due.sort_by_key(|(_, wanted)| if wanted.not_before > too_far { Timestamp::MIN } else { wanted.not_before });
+        Ok(due.into_iter().take(limit).map(|(key, wanted)| (key, wanted.first_seen)).collect())
     }
 
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault> {

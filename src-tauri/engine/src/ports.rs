@@ -88,8 +88,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Marks records wanted, without any lease, creating them where absent: generation + 1, the earlier of both `first_seen`, the
     /// earlier of both `not_before`. A dead record is wanted again. Durable when it returns.
     async fn want(&self, wants: &[Want]) -> Result<(), Fault>;
-    /// A firm's wanted links that are due, oldest `first_seen` first: `not_before <= now`, or further ahead than `horizon`,
-    /// which only a wrong clock can have written. Whether they are leased makes no difference; dead ones are never due.
+    /// A firm's wanted links that are due, with their `first_seen`: `not_before <= now`, or further ahead than `horizon`, which
+    /// only a wrong clock can have written. The latter come first, then the earliest `not_before`, so that one that keeps waiting
+    /// does not keep others out. Whether they are leased makes no difference; dead ones are never due.
     async fn due(
         &self,
         firm: &FirmId,

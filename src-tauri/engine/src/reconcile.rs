@@ -395,7 +395,9 @@ impl Run<'_> {
         let now = reconciler.clock.now();
         let want = Want { key: parent, first_seen: now, not_before: now, waits_for: None };
         reconciler.ledger.want(&[want]).await.map_err(Stop::Storage)?;
-        let wait = reconciler.settings.backoff.base * 2;
+        // Soon at first; a parent that does not come is asked for ever more seldom.
+        let age = now.duration_since(self.first_seen).unsigned_abs();
+        let wait = (age / 2).clamp(reconciler.settings.backoff.base * 2, Duration::from_secs(60));
         Ok(Some(reconciler.later(state.clone(), Code::ParentMissing, wait)))
     }
 
