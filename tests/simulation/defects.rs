@@ -110,18 +110,17 @@ impl Defect {
         }
     }
 
-    pub fn wrap_storage(
-        self,
-        queue: Arc<dyn Queue>,
-        ledger: Arc<dyn Ledger>,
-        audit: Arc<dyn AuditLog>,
-        memory: &Arc<MemoryLedger>,
-    ) -> (Arc<dyn Queue>, Arc<dyn Ledger>, Arc<dyn AuditLog>) {
-        (
-            Arc::new(BrokenQueue(self, queue)),
-            Arc::new(BrokenLedger(self, ledger, memory.clone())),
-            Arc::new(BrokenAudit(self, audit)),
-        )
+    /// The ledger's defects lie behind the oracle, which hears in whose name a call was accepted.
+    pub fn wrap_ledger(self, memory: &Arc<MemoryLedger>) -> Arc<dyn Ledger> {
+        Arc::new(BrokenLedger(self, memory.clone()))
+    }
+
+    pub fn wrap_queue(self, queue: Arc<dyn Queue>) -> Arc<dyn Queue> {
+        Arc::new(BrokenQueue(self, queue))
+    }
+
+    pub fn wrap_audit(self, audit: Arc<dyn AuditLog>) -> Arc<dyn AuditLog> {
+        Arc::new(BrokenAudit(self, audit))
     }
 
     pub fn wrap_sides(self, ports: FirmPorts) -> FirmPorts {
@@ -181,12 +180,12 @@ impl Queue for BrokenQueue {
 }
 
 #[derive(Debug)]
-struct BrokenLedger(Defect, Arc<dyn Ledger>, Arc<MemoryLedger>);
+struct BrokenLedger(Defect, Arc<MemoryLedger>);
 
 impl BrokenLedger {
     /// The lease of whoever holds the record now.
     fn anybodys(&self, lease: &Lease) -> Option<Lease> {
-        let held = self.2.records().get(&lease.key)?.held.clone()?;
+        let held = self.1.records().get(&lease.key)?.held.clone()?;
         Some(Lease { owner: held.owner, epoch: held.stamp.epoch, ..lease.clone() })
     }
 }
@@ -198,7 +197,7 @@ impl Ledger for BrokenLedger {
         match self.0 {
             Defect::NoExpiry => claim.overdue = None,
             Defect::OwnLockIsForeign => {
-                let held = self.2.records().get(key).and_then(|record| record.held.clone());
+                let held = self.1.records().get(key).and_then(|record| record.held.clone());
                 if let Some(held) = held.filter(|held| held.owner.station == claim.owner.station) {
                     return Ok(Take::Busy(held));
                 }
@@ -222,9 +221,7 @@ impl Ledger for BrokenLedger {
             && result == Err(LedgerError::Lost)
             && let Some(theirs) = self.anybodys(lease)
         {
-            // The release reaches the record whoever holds it; the oracle hears under whose name it was asked.
-            self.2.commit(&theirs, commit).await?;
-            return Err(LedgerError::Lost);
+            return self.1.commit(&theirs, commit).await;
         }
         result
     }

@@ -14,7 +14,7 @@ use engine::{
         AuditLog, Changes, ClinicDatabase, Delivery, Depth, FhirServer, Ledger, Message, PageToken, Queue, Read,
         Receipt,
     },
-    row::{Fields, ModId, Row, RowId, Table},
+    row::{Fields, ModId, Row, RowId, Table, Value},
 };
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -120,7 +120,7 @@ impl Queue for FaultyQueue {
 }
 
 #[derive(Debug)]
-pub struct FaultyLedger(pub Station, pub Arc<MemoryLedger>);
+pub struct FaultyLedger(pub Station, pub Arc<dyn Ledger>);
 
 #[async_trait]
 impl Ledger for FaultyLedger {
@@ -316,6 +316,12 @@ impl FaultyClinic {
     }
 }
 
+/// The clinic's database validates: `bad17` is not a value it takes.
+fn accepts(fields: &Fields) -> Result<(), Fault> {
+    let bad = |value: &Value| matches!(value, Value::Text(text) if text.starts_with("bad"));
+    if fields.values().any(bad) { Err(Fault::new(Class::Permanent, Code::ValueRefused)) } else { Ok(()) }
+}
+
 #[async_trait]
 impl ClinicDatabase for FaultyClinic {
     async fn find(&self, table: &Table, key: &str) -> Result<Option<Row>, Fault> {
@@ -329,6 +335,7 @@ impl ClinicDatabase for FaultyClinic {
         let (clinic, oracle) = (self.1.clone(), self.0.oracle.clone());
         let (table, key, fields) = (table.clone(), key.to_owned(), fields.clone());
         self.write(async move {
+            accepts(&fields)?;
             let created = clinic.create(&table, &key, &fields).await?;
             oracle.written(&table.layout, &key, &fields, None);
             Ok(created)
@@ -340,6 +347,7 @@ impl ClinicDatabase for FaultyClinic {
         let (clinic, oracle) = (self.1.clone(), self.0.oracle.clone());
         let (table, row, expected, fields) = (table.clone(), row.clone(), expected.clone(), fields.clone());
         self.write(async move {
+            accepts(&fields)?;
             let before = clinic.row(&table.layout, &row);
             let mod_id = clinic.edit(&table, &row, &expected, &fields).await?;
             if let Some((key, before)) = before {

@@ -45,6 +45,8 @@ fn events() -> usize {
 #[test]
 fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
     if let Some(seed) = setting("SIMULATION_SEED") {
+        // What the engine says while it happens; RUST_LOG chooses how much.
+        tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
         let report = play(Plan { seed, events: events(), defect: None });
         println!("seed {seed}: {report:#?}");
         assert_eq!(report.violation, None, "seed {seed}");
@@ -106,6 +108,7 @@ fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
         "late visibility",
         "resource deleted",
         "row deleted by hand",
+        "value refused",
         "station gone for good",
     ] {
         assert!(exercised.contains(fault), "the fault \"{fault}\" never happened");

@@ -38,6 +38,7 @@ struct Seen {
     holders: BTreeMap<RecordKey, (String, u64)>,
     /// Who wrote a field last: the newest source value by us, or a person.
     fields: BTreeMap<(String, String, String), Hand>,
+    touched: BTreeSet<(String, String)>,
     late: bool,
     creates: BTreeMap<(String, String), u64>,
     open_audits: BTreeMap<(usize, AuditId), Option<RecordKey>>,
@@ -235,7 +236,9 @@ impl Oracle {
     /// A person changed a field at the desk.
     pub fn edited_by_hand(&self, layout: &str, key: &str, field: &str, value: &Value) {
         let place = (layout.to_owned(), key.to_owned(), field.to_owned());
-        self.seen().fields.insert(place, Hand::Person(value.clone()));
+        let mut seen = self.seen();
+        seen.touched.insert((layout.to_owned(), key.to_owned()));
+        seen.fields.insert(place, Hand::Person(value.clone()));
     }
 
     /// Whether a person's value stands in a field.
@@ -244,7 +247,13 @@ impl Oracle {
         matches!(self.0.lock().unwrap().fields.get(&place), Some(Hand::Person(_)))
     }
 
+    /// Whether a person has changed or deleted the row.
+    pub fn is_touched_by_hand(&self, layout: &str, key: &str) -> bool {
+        self.0.lock().unwrap().touched.contains(&(layout.to_owned(), key.to_owned()))
+    }
+
     pub fn deleted_by_hand(&self, layout: &str, key: &str) {
+        self.seen().touched.insert((layout.to_owned(), key.to_owned()));
         self.seen().creates.remove(&(layout.to_owned(), key.to_owned()));
         self.seen().fields.retain(|(l, k, _), _| l != layout || k != key);
     }

@@ -216,7 +216,11 @@ impl World {
         let mut plan = PollPlan::default();
         let mut mapping = mapping();
         let mut queue: Arc<dyn Queue> = Arc::new(FaultyQueue(station.clone(), self.queue.clone(), self.ledger.clone()));
-        let mut ledger: Arc<dyn Ledger> = Arc::new(FaultyLedger(station.clone(), self.ledger.clone()));
+        let kept: Arc<dyn Ledger> = match defect {
+            Some(defect) => defect.wrap_ledger(&self.ledger),
+            None => self.ledger.clone(),
+        };
+        let ledger = Arc::new(FaultyLedger(station.clone(), kept));
         let mut audit: Arc<dyn AuditLog> = Arc::new(FaultyAudit(station.clone(), running.audit.clone()));
         let mut ports = FirmPorts {
             fhir: Arc::new(FaultyFhir(station.clone(), self.fhir.clone())),
@@ -224,7 +228,8 @@ impl World {
         };
         if let Some(defect) = defect {
             defect.put_back(&mut settings, &mut plan, &mut mapping);
-            (queue, ledger, audit) = defect.wrap_storage(queue, ledger, audit, &self.ledger);
+            queue = defect.wrap_queue(queue);
+            audit = defect.wrap_audit(audit);
             ports = defect.wrap_sides(ports);
         }
         let firm = Firm { ports, mapping, zone: TimeZone::UTC, plan };
@@ -389,7 +394,12 @@ impl World {
         };
         let pointer = self.script.draw(|rng| pointers.choose(rng).copied()).unwrap_or(pointers[0]);
         let value = self.next_value();
-        if self.script.draw(|rng| rng.random_bool(0.1)) && of.as_str() == "Patient" {
+        if self.script.draw(|rng| rng.random_bool(0.05)) {
+            if let Some(place) = json.pointer_mut(pointer) {
+                *place = json!(format!("bad{}", self.edits));
+                self.script.count("value refused");
+            }
+        } else if self.script.draw(|rng| rng.random_bool(0.1)) && of.as_str() == "Patient" {
             // The portal no longer says anything here.
             json.as_object_mut().map(|patient| patient.shift_remove("telecom"));
         } else if let Some(place) = json.pointer_mut(pointer) {
@@ -520,7 +530,7 @@ impl World {
                 let Some(value) = json.pointer(pointer).and_then(Json::as_str) else { continue };
                 let by_hand = self.oracle.is_by_hand(layout(of), id.as_str(), field);
                 let same = row.get(*field) == Some(&Value::Text(value.to_owned()));
-                if !same && by_hand && notice.is_none() && older.is_zero() {
+                if !same && by_hand && notice.is_none() && !dead && older.is_zero() {
                     return Some(format!("{of}/{id} {field} differs and nobody is told"));
                 }
                 if !same && !by_hand && !dead {
@@ -540,7 +550,9 @@ impl World {
         // What only the clinic knows of is found by looking: the clinic's side is not polled yet.
         let all: Vec<_> = self.portal.keys().cloned().collect();
         for (of, id) in all {
-            self.hint(&of, &id, 1);
+            if self.oracle.is_touched_by_hand(layout(&of), id.as_str()) {
+                self.hint(&of, &id, 1);
+            }
         }
         let patience = Instant::now() + Duration::from_secs(3 * 60 * 60);
         loop {

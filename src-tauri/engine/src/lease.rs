@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::Class,
     key::RecordKey,
-    ledger::{Held, Lease, Owner, Stamp},
+    ledger::{Held, Lease, Stamp},
     ports::{Clock, Ledger, Queue, Receipt},
 };
 
@@ -100,8 +100,8 @@ impl Keeper {
         receipts.iter().filter(|receipt| kept.contains(receipt)).cloned().collect()
     }
 
-    pub fn held(&self) -> usize {
-        lock(&self.leases).len()
+    fn keeps(&self, key: &RecordKey) -> bool {
+        lock(&self.leases).contains_key(key)
     }
 
     /// Renews leases until dropped; `Err` only where our own storage is at fault.
@@ -179,10 +179,12 @@ impl Watch {
         }
     }
 
-    /// Replaces the whole picture by what was read at `elapsed`, leaving out our own leases.
-    pub fn observe_all(&self, all: &[(RecordKey, Held)], me: &Owner, elapsed: Duration) {
-        lock(&self.0).retain(|key, _| all.iter().any(|(held, _)| held == key));
-        for (key, held) in all.iter().filter(|(_, held)| held.owner.station != me.station) {
+    /// Replaces the whole picture by what was read at `elapsed`, leaving out the leases that `keeper` keeps. One that an earlier
+    /// boot of ours left, or whose answer was lost, is nobody's like any other.
+    pub fn observe_all(&self, all: &[(RecordKey, Held)], keeper: &Keeper, elapsed: Duration) {
+        let left: BTreeMap<_, _> = all.iter().filter(|(key, _)| !keeper.keeps(key)).cloned().collect();
+        lock(&self.0).retain(|key, _| left.contains_key(key));
+        for (key, held) in &left {
             self.observe(key, held, elapsed);
         }
     }

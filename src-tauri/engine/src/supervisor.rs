@@ -24,7 +24,7 @@ use crate::{
     connection::{Connections, Health, Side},
     consumer::{Consumer, Order},
     error::{Class, Code, Fault},
-    key::{FirmId, RecordKey},
+    key::{FirmId, Kind, RecordKey},
     keys::{Hasher, Seal},
     lease::{Keeper, Watch},
     ledger::Want,
@@ -378,7 +378,14 @@ impl Supervisor {
             match self.shared.ledger.held().await {
                 Ok(held) => {
                     let elapsed = self.shared.clock.elapsed();
-                    self.watch.observe_all(&held, &self.reconciler.settings.owner, elapsed);
+                    self.watch.observe_all(&held, &self.keeper, elapsed);
+                    // Whatever its holder left undone is done now, and if that is nothing, the lease is freed. Cursors are
+                    // taken over by their pollers.
+                    let overdue = self.watch.all_overdue(elapsed);
+                    let links: Vec<_> = overdue.into_iter().filter(|key| key.kind == Kind::Link).collect();
+                    if !links.is_empty() && *self.gate.borrow() == Gate::Open {
+                        let _ = self.orders.try_send(Order::Run(links));
+                    }
                 }
                 Err(fault) if fault.class == Class::Fatal => return Err(fault),
                 Err(fault) => tracing::warn!(%fault, "leases were not looked at"),
