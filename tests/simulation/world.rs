@@ -515,7 +515,8 @@ impl World {
             let notice = record.and_then(|record| record.notice);
             let rows = self.clinic.rows(layout(of));
             let Some((_, row)) = rows.iter().find(|(key, _)| key == id.as_str()) else {
-                if dead || notice == Some(engine::error::Code::RowDeleted) {
+                let told = notice == Some(engine::error::Code::RowDeleted);
+                if dead || told || (!older.is_zero() && self.oracle.is_touched_by_hand(layout(of), id.as_str())) {
                     continue;
                 }
                 return Some(format!("{of}/{id} has no row"));
@@ -555,6 +556,8 @@ impl World {
             }
         }
         let patience = Instant::now() + Duration::from_secs(3 * 60 * 60);
+        // Polls that failed last are back by then, so that the portal's last word was heard.
+        self.live(Duration::from_secs(120)).await;
         loop {
             self.live(Duration::from_secs(20)).await;
             self.look(0);

@@ -30,12 +30,12 @@ pub struct Intent {
 const CHECKS: u32 = 3;
 
 impl Intent {
-    /// Whether the write could still happen: its guard still holds.
+    /// Whether the write could still happen: an edit while its guard holds, a create whenever the row is, or should be, gone.
     fn can_land(&self, row: Option<&Row>) -> bool {
         match (&self.expected, row) {
             (Some(expected), Some(row)) => *expected == row.mod_id,
-            (None, row) => row.is_none(),
             (Some(_), None) => false,
+            (None, _) => true,
         }
     }
 }
@@ -105,7 +105,7 @@ impl LinkState {
     }
 
     /// Takes in what a read of the row tells about our own writes. A field that holds what we meant to write was written by us,
-    /// so it is the base now; an intent whose guard no longer holds can never land and is forgotten.
+    /// so it is the base now; an intent that has landed, or whose guard no longer holds, is forgotten.
     pub fn absorb(&mut self, row: Option<&Row>, hashes: &BTreeMap<String, FieldHash>) {
         for (field, hash) in hashes {
             if self.intents.iter().any(|intent| intent.fields.get(field) == Some(hash)) {
@@ -113,6 +113,12 @@ impl LinkState {
             }
         }
         self.intents.retain(|intent| intent.can_land(row));
+        if row.is_some() && self.row.is_none() {
+            // One of the creates is this row. Any other can land only if somebody deletes it.
+            if let Some(landed) = self.intents.iter().position(|intent| intent.expected.is_none()) {
+                self.intents.remove(landed);
+            }
+        }
     }
 
     pub fn intend(&mut self, fields: BTreeMap<String, FieldHash>, expected: Option<ModId>, epoch: u64, now: Timestamp) {

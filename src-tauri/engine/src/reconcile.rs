@@ -454,8 +454,8 @@ impl Run<'_> {
             Ok(mod_id) => {
                 state.row = Some((row.id.clone(), mod_id));
                 state.base.extend(hashes(&reconciler.hasher, self.key(), &write));
-                // The version moved on: no older write can land any more.
-                state.intents.clear();
+                // The version moved on: no older edit can land any more.
+                state.intents.retain(|intent| intent.expected.is_none());
                 let what = What::Edited { fields: write.len() };
                 Step::ends(reconciler.agreed(firm, state.clone(), extracted, resource, differs, Some(what)))
             }
