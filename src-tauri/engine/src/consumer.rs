@@ -63,8 +63,9 @@ struct Active {
 /// How a run of one key ended.
 #[derive(Debug)]
 enum End {
-    /// Committed; wanted again at once if `again`.
-    Covered { again: bool },
+    /// Committed, or marked wanted; to be run again at once if `again`, or by us no sooner than after `pause`, whatever the wall
+    /// clocks of others make of it.
+    Covered { again: bool, pause: Duration },
     /// Somebody else holds the lease, and the record is marked wanted.
     Busy,
     /// Nothing was written down (our ledger is away): the delivery must come again.
@@ -333,9 +334,12 @@ impl Consumer {
         let Some(active) = desk.active.remove(&key) else { return Ok(()) };
         let mut again = false;
         match end {
-            End::Covered { again: wanted } => {
+            End::Covered { again: wanted, pause } => {
                 desk.cover(active.tickets);
                 again = wanted;
+                if !pause.is_zero() {
+                    desk.postponed.insert(key.clone(), self.reconciler.clock.elapsed() + pause);
+                }
             }
             End::Busy => {
                 desk.cover(active.tickets);
@@ -406,10 +410,12 @@ impl Run {
     async fn once(&self, key: &RecordKey, first_seen: Timestamp) -> Result<End, Fault> {
         let reconciler = &self.reconciler;
         if key.kind != Kind::Link {
-            return Ok(End::Covered { again: false });
+            return Ok(End::Covered { again: false, pause: Duration::ZERO });
         }
         if let Some(code) = reconciler.connections.blocked(&key.firm) {
-            return self.want(key, first_seen, Some(code), Duration::ZERO, End::Covered { again: false }).await;
+            return self
+                .want(key, first_seen, Some(code), Duration::ZERO, End::Covered { again: false, pause: Duration::ZERO })
+                .await;
         }
         let asked = reconciler.clock.elapsed();
         let claim = Claim {
@@ -441,16 +447,21 @@ impl Run {
         };
         self.tell(key, &outcome);
         let done = outcome.finish == Finish::Done;
+        let now = reconciler.clock.now();
+        let pause = match &outcome.finish {
+            Finish::Later { not_before, .. } => not_before.duration_since(now).try_into().unwrap_or_default(),
+            Finish::Done | Finish::Dead { .. } => Duration::ZERO,
+        };
         let commit = Commit {
             state: outcome.state.text(),
             finish: outcome.finish,
             notice: outcome.notice,
             generation: record.generation,
             first_seen,
-            now: reconciler.clock.now(),
+            now,
         };
         match reconciler.ledger.commit(&held.lease, commit).await {
-            Ok(wanted) => Ok(End::Covered { again: wanted && done }),
+            Ok(wanted) => Ok(End::Covered { again: wanted && done, pause }),
             Err(LedgerError::Lost) => {
                 let wait = reconciler.settings.lease_term / 3;
                 self.want(key, first_seen, Some(Code::LeaseLost), wait, End::Busy).await
@@ -493,7 +504,7 @@ impl Run {
             now,
         };
         match reconciler.ledger.commit(&lease, commit).await {
-            Ok(_) => Ok(End::Covered { again: false }),
+            Ok(_) => Ok(End::Covered { again: false, pause: Duration::ZERO }),
             Err(LedgerError::Lost) => self.want(key, first_seen, None, Duration::ZERO, End::Busy).await,
             Err(LedgerError::Fault(fault)) => self.storage(fault),
         }

@@ -1,11 +1,7 @@
 //! What the ledger remembers of one link: ids, versions and keyed hashes. No value of the chart is in here.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -21,13 +17,7 @@ pub struct Intent {
     /// The row version an edit is guarded with; none for a create, which the unique key guards.
     pub expected: Option<ModId>,
     pub epoch: u64,
-    /// How often the row was looked at without a trace of the write, and when last.
-    pub checks: u32,
-    pub checked: Timestamp,
 }
-
-/// Looks at a quiet row, spread over more than the time a lost write may still take to land, before an intent is dropped.
-const CHECKS: u32 = 3;
 
 impl Intent {
     /// Whether the write could still happen: an edit while its guard holds, a create whenever the row is, or should be, gone.
@@ -121,28 +111,13 @@ impl LinkState {
         }
     }
 
-    pub fn intend(&mut self, fields: BTreeMap<String, FieldHash>, expected: Option<ModId>, epoch: u64, now: Timestamp) {
-        self.intents.push(Intent { fields, expected, epoch, checks: 0, checked: now });
+    pub fn intend(&mut self, fields: BTreeMap<String, FieldHash>, expected: Option<ModId>, epoch: u64) {
+        self.intents.push(Intent { fields, expected, epoch });
     }
 
     /// The write just answered: it happened, or it certainly did not. Either way its intent is settled.
     pub fn settle_last(&mut self) {
         self.intents.pop();
-    }
-
-    /// After a look that found nothing to do: counts it for the intents still open, and drops those looked for often enough over
-    /// longer than `horizon`. Answers how long to wait for the next look, if any intent is left.
-    pub fn look_again(&mut self, now: Timestamp, horizon: Duration) -> Option<Duration> {
-        let spacing = horizon / 2;
-        for intent in &mut self.intents {
-            // The distance either way: a clock set back must not keep an intent open for a day.
-            if now.duration_since(intent.checked).unsigned_abs() >= spacing {
-                intent.checks += 1;
-                intent.checked = now;
-            }
-        }
-        self.intents.retain(|intent| intent.checks < CHECKS);
-        (!self.intents.is_empty()).then_some(spacing)
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Reconciler {
     pub firms: BTreeMap<FirmId, Firm>,
     /// Tables whose unique key was proven, as far as known here.
     pub proven: Mutex<BTreeSet<RecordKey>>,
+    /// Since when (elapsed time) this station has watched an intent stay open, by record and the intent's epoch.
+    pub watched: Mutex<BTreeMap<(RecordKey, u64), Duration>>,
 }
 
 /// One run of one link.
@@ -172,6 +174,7 @@ impl Reconciler {
     fn agreed(
         &self,
         firm: &Firm,
+        key: &RecordKey,
         mut state: LinkState,
         extracted: &Extracted,
         resource: Resource,
@@ -191,12 +194,19 @@ impl Reconciler {
         };
         let news = (differs != state.differs && !differs.is_empty()).then_some(What::Kept { code: Code::Differs });
         state.differs = differs;
-        let finish = self.settled(firm, &mut state);
+        let finish = self.settled(firm, key, &mut state);
         Outcome { state, finish, notice, what: written.or(news) }
     }
 
     /// The link has come to an end, for now.
-    fn ended(&self, firm: &Firm, mut state: LinkState, ended: Ended, version: Option<String>) -> Outcome {
+    fn ended(
+        &self,
+        firm: &Firm,
+        key: &RecordKey,
+        mut state: LinkState,
+        ended: Ended,
+        version: Option<String>,
+    ) -> Outcome {
         self.budget.success();
         let news = state.ended != Some(ended);
         state.ended = Some(ended);
@@ -206,19 +216,27 @@ impl Reconciler {
             Ended::RowDeleted => Some(Code::RowDeleted),
             Ended::DoesNotApply | Ended::NotReady => None,
         };
-        let finish = self.settled(firm, &mut state);
+        let finish = self.settled(firm, key, &mut state);
         Outcome { state, finish, notice, what: notice.filter(|_| news).map(|code| What::Kept { code }) }
     }
 
-    /// Done, unless a lost write may still land: then the row is looked at again later.
-    fn settled(&self, firm: &Firm, state: &mut LinkState) -> Finish {
+    /// Done, unless a lost write may still land: then the row is looked at again later. An intent that this station has watched
+    /// for longer than a lost write can take is dropped; that is judged like a lease, on our own clock alone.
+    fn settled(&self, firm: &Firm, key: &RecordKey, state: &mut LinkState) -> Finish {
         let now = self.clock.now();
-        match state.look_again(now, firm.ports.clinic.write_horizon()) {
-            None => Finish::Done,
-            Some(wait) => {
-                Finish::Later { not_before: later(now, wait), waits_for: Some(Code::OutcomeUnknown), attempt: false }
-            }
+        let elapsed = self.clock.elapsed();
+        let horizon = firm.ports.clinic.write_horizon();
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|(of, epoch), _| of != key || state.intents.iter().any(|intent| intent.epoch == *epoch));
+        state.intents.retain(|intent| {
+            let since = *watched.entry((key.clone(), intent.epoch)).or_insert(elapsed);
+            elapsed.saturating_sub(since) <= horizon
+        });
+        if state.intents.is_empty() {
+            watched.retain(|(of, _), _| of != key);
+            return Finish::Done;
         }
+        Finish::Later { not_before: later(now, horizon / 2), waits_for: Some(Code::OutcomeUnknown), attempt: false }
     }
 
     fn later(&self, state: LinkState, code: Code, wait: Duration) -> Outcome {
@@ -331,13 +349,13 @@ impl Run<'_> {
                 return Ok(Step::ends(reconciler.not_there_yet(state.clone(), self.first_seen)));
             }
             Read::Gone | Read::Missing => {
-                return Ok(Step::ends(reconciler.ended(firm, state.clone(), Ended::Gone, None)));
+                return Ok(Step::ends(reconciler.ended(firm, self.key(), state.clone(), Ended::Gone, None)));
             }
         };
         let extracted = mapping.extract(&resource.json, &firm.zone);
         if let Standing::Skip(skip) = extracted.standing {
             let ended = if skip == Skip::Waiting { Ended::NotReady } else { Ended::DoesNotApply };
-            return Ok(Step::ends(reconciler.ended(firm, state.clone(), ended, Some(resource.version))));
+            return Ok(Step::ends(reconciler.ended(firm, self.key(), state.clone(), ended, Some(resource.version))));
         }
         if let Some(outcome) = self.wait_for_parent(state, &extracted).await? {
             return Ok(Step::ends(outcome));
@@ -405,11 +423,11 @@ impl Run<'_> {
     async fn make_row(&self, state: &mut LinkState, resource: Resource, extracted: &Extracted) -> Result<Step, Stop> {
         let Run { reconciler, firm, mapping, .. } = self;
         if state.row.is_some() {
-            let ended = reconciler.ended(firm, state.clone(), Ended::RowDeleted, Some(resource.version));
+            let ended = reconciler.ended(firm, self.key(), state.clone(), Ended::RowDeleted, Some(resource.version));
             return Ok(Step::ends(ended));
         }
         if extracted.standing == Standing::MarkOnly {
-            let ended = reconciler.ended(firm, state.clone(), Ended::DoesNotApply, Some(resource.version));
+            let ended = reconciler.ended(firm, self.key(), state.clone(), Ended::DoesNotApply, Some(resource.version));
             return Ok(Step::ends(ended));
         }
         if mapping.parent.is_some() && extracted.parent.is_none() {
@@ -427,7 +445,15 @@ impl Run<'_> {
                 state.row = Some(row);
                 state.base.extend(hashes(&reconciler.hasher, self.key(), &fields));
                 let what = What::Created { fields: fields.len() };
-                Step::ends(reconciler.agreed(firm, state.clone(), extracted, resource, BTreeSet::new(), Some(what)))
+                Step::ends(reconciler.agreed(
+                    firm,
+                    self.key(),
+                    state.clone(),
+                    extracted,
+                    resource,
+                    BTreeSet::new(),
+                    Some(what),
+                ))
             }
             Err(fault) => Step::after_write(fault),
         })
@@ -447,7 +473,15 @@ impl Run<'_> {
         let Plan { write, differs, agreed } = self.plan(state, extracted, row, row_hashes);
         state.base.extend(agreed);
         if write.is_empty() {
-            return Ok(Step::ends(reconciler.agreed(firm, state.clone(), extracted, resource, differs, None)));
+            return Ok(Step::ends(reconciler.agreed(
+                firm,
+                self.key(),
+                state.clone(),
+                extracted,
+                resource,
+                differs,
+                None,
+            )));
         }
         let edit = firm.ports.clinic.edit(&mapping.table, &row.id, &row.mod_id, &write);
         Ok(match self.write(state, Act::EditRow, &write, Some(row), edit).await? {
@@ -457,7 +491,7 @@ impl Run<'_> {
                 // The version moved on: no older edit can land any more.
                 state.intents.retain(|intent| intent.expected.is_none());
                 let what = What::Edited { fields: write.len() };
-                Step::ends(reconciler.agreed(firm, state.clone(), extracted, resource, differs, Some(what)))
+                Step::ends(reconciler.agreed(firm, self.key(), state.clone(), extracted, resource, differs, Some(what)))
             }
             Err(fault) => Step::after_write(fault),
         })
@@ -524,7 +558,7 @@ impl Run<'_> {
         }
         let now = reconciler.clock.now();
         let expected = row.map(|row| row.mod_id.clone());
-        state.intend(hashes(&reconciler.hasher, self.key(), fields), expected.clone(), held.lease.epoch, now);
+        state.intend(hashes(&reconciler.hasher, self.key(), fields), expected.clone(), held.lease.epoch);
         let begun = Begun {
             at: now,
             by: held.lease.owner.clone(),

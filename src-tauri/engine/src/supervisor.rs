@@ -222,6 +222,7 @@ impl Supervisor {
                 settings,
                 firms,
                 proven: Mutex::default(),
+                watched: Mutex::default(),
             }),
             shared,
         }
