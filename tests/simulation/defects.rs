@@ -14,7 +14,7 @@ use engine::{
     fakes::MemoryLedger,
     hint,
     key::{FirmId, RecordKey, ResourceId, ResourceType},
-    ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
+    ledger::{Claim, Commit, DeadLetter, Filter, Finish, Held, Lease, LedgerError, Record, Survey, Take, Want},
     mapping::{Absent, Mapping},
     ports::{
         AuditLog, Changes, ClinicDatabase, Delivery, Depth, FhirServer, FirmPorts, Ledger, Message, PageToken, Queue,
@@ -33,7 +33,7 @@ pub enum Defect {
     NoExpiry,
     /// 3: a conditional write retried after a lost reply sees its own lock and takes it for somebody else's.
     OwnLockIsForeign,
-    /// 4, 5: the lock is freed whoever holds it.
+    /// 4, 5: whatever goes wrong, the lock is freed, whoever holds it.
     ReleaseOfAny,
     /// 6, 7: every run creates; nothing looks for the row, and no key is unique.
     AlwaysCreates,
@@ -182,14 +182,6 @@ impl Queue for BrokenQueue {
 #[derive(Debug)]
 struct BrokenLedger(Defect, Arc<MemoryLedger>);
 
-impl BrokenLedger {
-    /// The lease of whoever holds the record now.
-    fn anybodys(&self, lease: &Lease) -> Option<Lease> {
-        let held = self.1.records().get(&lease.key)?.held.clone()?;
-        Some(Lease { owner: held.owner, epoch: held.stamp.epoch, ..lease.clone() })
-    }
-}
-
 #[async_trait]
 impl Ledger for BrokenLedger {
     async fn take(&self, key: &RecordKey, claim: &Claim) -> Result<Take, Fault> {
@@ -204,7 +196,23 @@ impl Ledger for BrokenLedger {
             }
             _ => {}
         }
-        self.1.take(key, &claim).await
+        let take = self.1.take(key, &claim).await?;
+        if let (Defect::ReleaseOfAny, Take::Busy(held)) = (self.0, &take) {
+            // The error path frees the lock, whoever holds it.
+            let record = self.1.records().remove(key);
+            let theirs =
+                Lease { key: key.clone(), owner: held.owner.clone(), epoch: held.stamp.epoch, term: held.term };
+            let commit = Commit {
+                state: record.as_ref().map(|record| record.state.clone()).unwrap_or_default(),
+                finish: Finish::Later { not_before: claim.now, waits_for: None, attempt: false },
+                notice: None,
+                generation: record.map(|record| record.generation).unwrap_or_default(),
+                first_seen: claim.now,
+                now: claim.now,
+            };
+            let _ = self.1.commit(&theirs, commit).await;
+        }
+        Ok(take)
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, Fault> {
@@ -216,14 +224,7 @@ impl Ledger for BrokenLedger {
     }
 
     async fn commit(&self, lease: &Lease, commit: Commit) -> Result<bool, LedgerError> {
-        let result = self.1.commit(lease, commit.clone()).await;
-        if self.0 == Defect::ReleaseOfAny
-            && result == Err(LedgerError::Lost)
-            && let Some(theirs) = self.anybodys(lease)
-        {
-            return self.1.commit(&theirs, commit).await;
-        }
-        result
+        self.1.commit(lease, commit).await
     }
 
     async fn want(&self, wants: &[Want]) -> Result<(), Fault> {

@@ -36,6 +36,8 @@ struct Seen {
     read: BTreeMap<(usize, String), u64>,
     /// Who holds which lease, by accepted calls alone.
     holders: BTreeMap<RecordKey, (String, u64)>,
+    /// Those of them that were not freed by a commit.
+    holding: BTreeMap<RecordKey, u64>,
     /// Who wrote a field last: the newest source value by us, or a person.
     fields: BTreeMap<(String, String, String), Hand>,
     touched: BTreeSet<(String, String)>,
@@ -159,6 +161,21 @@ impl Oracle {
             seen.break_at("I5", format!("the epoch of {} did not rise", lease.key));
         }
         seen.holders.insert(lease.key.clone(), (lease.owner.boot.to_string(), lease.epoch));
+        seen.holding.insert(lease.key.clone(), lease.epoch);
+    }
+
+    /// I6 at rest: no lease is gone that its holder has not freed.
+    pub fn leases(&self, ledger: &MemoryLedger) {
+        let records = ledger.records();
+        let mut seen = self.seen();
+        seen.checks.add("I6");
+        let gone = seen.holding.iter().find(|(key, epoch)| {
+            let held = records.get(*key).and_then(|record| record.held.as_ref());
+            held.is_none_or(|held| held.stamp.epoch != **epoch)
+        });
+        if let Some(key) = gone.map(|(key, _)| key.clone()) {
+            seen.break_at("I6", format!("the lease of {key} was freed by somebody else"));
+        }
     }
 
     /// I6: only its holder renews, uses or frees a lease.
@@ -174,6 +191,7 @@ impl Oracle {
     pub fn committed(&self, station: usize, lease: &Lease, commit: &Commit) {
         self.used(lease);
         let mut seen = self.seen();
+        seen.holding.remove(&lease.key);
         if commit.finish == Finish::Done {
             let key = (station, format!("{}/{}", lease.key.resource, lease.key.id));
             if let Some(read) = seen.read.get(&key).copied() {

@@ -480,6 +480,7 @@ impl World {
         for layout in [PATIENT, MEASUREMENT] {
             self.oracle.count_rows(layout, self.clinic.rows(layout).into_iter().map(|(key, _)| key));
         }
+        self.oracle.leases(&self.ledger);
         if event.is_multiple_of(10) {
             self.oracle.conserve(&self.queue);
         }
