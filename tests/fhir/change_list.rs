@@ -176,6 +176,34 @@ async fn links_that_never_work_are_done_without_as_long_as_pages_can_grow() {
 }
 
 #[tokio::test]
+async fn a_row_ahead_of_its_place_leaves_no_gap_when_a_session_ends() {
+    // "raced" changed while the page was put together: its stamp is newer than those of the next page.
+    let script = Script::start(|asked| {
+        if asked.parameters.contains_key("session") {
+            return fhir(410, &json!({"resourceType": "OperationOutcome"}));
+        }
+        let rows = [("first", "10:00"), ("raced", "12:00"), ("second", "10:01"), ("third", "10:02")];
+        let rows = rows.map(|(id, time)| stamped(id, &format!("2026-03-01T{time}:00Z")));
+        let since = asked.parameters.get("_lastUpdated").map(|since| since[2..].parse::<jiff::Timestamp>().unwrap());
+        let count = if since.is_some() { 4 } else { 2 };
+        let found = rows.into_iter().filter(|row| {
+            let stamp: jiff::Timestamp = row["meta"]["lastUpdated"].as_str().unwrap().parse().unwrap();
+            since.is_none_or(|since| stamp >= since)
+        });
+        let entry: Vec<_> = found.take(count).map(|row| json!({"resource": row})).collect();
+        let mut bundle = json!({"resourceType": "Bundle", "entry": entry});
+        if count == 2 {
+            bundle["link"] = json!([{"relation": "next", "url": "Patient?session=1"}]);
+        }
+        fhir(200, &bundle)
+    });
+    let script = script.await;
+    let changes = walk(&open_client(&script.base_url(), &Flavour::GENERIC), &patient(), None).await.unwrap();
+    let listed: Vec<String> = counts(&changes).into_keys().collect();
+    assert_eq!(listed, ["first", "raced", "second", "third"]);
+}
+
+#[tokio::test]
 async fn a_circle_of_links_is_left() {
     let base = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
     let own = base.clone();
