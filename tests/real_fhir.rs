@@ -1,6 +1,8 @@
 //! The FHIR client against a server that this project did not write: Medplum's own router, with the official R4 examples.
 //! Needs `npm ci` in `tests/real/medplum`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
+
 #[path = "real/medplum/rig.rs"]
 mod rig;
 

@@ -1,6 +1,8 @@
 //! The FHIR client over real HTTP: against the simulator, and against scripted servers for what no simulator should do.
 //! Everything in here is synthetic.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
+
 mod answers;
 mod change_list;
 mod check_up;

@@ -26,7 +26,7 @@ use super::{
 };
 
 fn tokens(server: &FhirServer) -> u64 {
-    server.control().tally().calls.get(&Interaction::Token).copied().unwrap_or_default().into()
+    server.control().tally().calls.get(&Interaction::Token).copied().unwrap_or_default()
 }
 
 async fn read(client: &FhirClient) -> Result<Read, RelayFault> {
