@@ -2,7 +2,7 @@
 //! the key, each with 2 bytes of check of its own, so that a typing error is found and its line named; and the key's id, which
 //! is wrong if the lines are of two sheets.
 //!
-//! The letters are Crockford's base32 (no I, L, O, U; https://www.crockford.com/base32.html): read back in any case, with O
+//! The letters are Crockford's base32 (no I, L, O, U; <https://www.crockford.com/base32.html>): read back in any case, with O
 //! for 0 and I or L for 1.
 
 use std::fmt::Write as _;

@@ -1,5 +1,7 @@
 //! The one place where the time is asked.
 
+#![allow(clippy::disallowed_methods, reason = "the one place")]
+
 use std::time::Duration;
 
 use engine::ports::Clock;
@@ -10,7 +12,7 @@ use jiff::Timestamp;
 /// - macOS: `CLOCK_MONOTONIC` (clock_gettime(3): "will continue to increment while the system is asleep"), which is not
 ///   what `Instant` reads there;
 /// - Windows: `QueryPerformanceCounter`, which `Instant` reads (Microsoft, "Acquiring high-resolution time stamps": includes
-///   the time when the machine was in a sleep state). [GEN] unverified on a machine;
+///   the time when the machine was in a sleep state). \[GEN\] unverified on a machine;
 /// - elsewhere whatever `Instant` reads.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {

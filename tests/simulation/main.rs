@@ -3,6 +3,8 @@
 //! `SIMULATION_SEEDS` and `SIMULATION_EVENTS` set how many worlds and how long (defaults 2000 and 200); `SIMULATION_SEED=N` replays
 //! one and says what it found.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
+
 mod defects;
 mod faults;
 mod oracle;

@@ -234,7 +234,7 @@ impl ClinicDatabase for FileMaker {
 
     /// The read time-out and half a minute. A request that we gave up on may still lie in a host that is pausing (a backup's
     /// end) and be worked on when it resumes. No limit is documented; we take it that a pause lasts no longer than we were
-    /// ready to wait for it, counted from when we gave up, and allow half a minute for the work itself ([GEN], unverified). A
+    /// ready to wait for it, counted from when we gave up, and allow half a minute for the work itself (\[GEN\], unverified). A
     /// write that lands later still meets its guard: the unique key, or a `modId` that has moved.
     fn write_horizon(&self) -> Duration {
         self.read_timeout + Duration::from_secs(30)

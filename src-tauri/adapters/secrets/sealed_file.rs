@@ -207,6 +207,7 @@ impl Inner {
     }
 
     /// Reads, changes and writes while no other process does.
+    #[allow(clippy::disallowed_methods, reason = "neither salt nor nonce may ever come twice")]
     fn change(&self, change: impl FnOnce(&mut Contents) -> bool) -> Result<bool, SecretsError> {
         if let Some(directory) = self.path.parent() {
             fs::create_dir_all(directory).map_err(file_trouble)?;

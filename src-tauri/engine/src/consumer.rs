@@ -111,10 +111,8 @@ impl Consumer {
                 // What it may have taken already becomes visible again by itself.
                 receiving = None;
             }
-            if now == Gate::Closed {
-                if desk.active.is_empty() && desk.done.is_empty() && acknowledging.is_none() {
-                    return Ok(());
-                }
+            if now == Gate::Closed && desk.active.is_empty() && desk.done.is_empty() && acknowledging.is_none() {
+                return Ok(());
             }
             // What is on the desk is finished even while the gate is shut: nothing may be left half done.
             while runs.len() < settings.runs

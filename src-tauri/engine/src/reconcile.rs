@@ -171,6 +171,7 @@ impl Reconciler {
     }
 
     /// Both sides agree as far as they can.
+    #[allow(clippy::too_many_arguments, reason = "what a run has in hand at its end")]
     fn agreed(
         &self,
         firm: &Firm,

@@ -1,5 +1,7 @@
 //! What a mapping makes of resources: the shapes that FHIR R4 allows, what real servers send, and anything else.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
+
 use std::collections::BTreeMap;
 
 use engine::{

@@ -103,7 +103,7 @@ fn postal_code(text: &str) -> String {
     }
 }
 
-/// The longest number that is carried over; FileMaker's own limit is of this order ([GEN] unverified).
+/// The longest number that is carried over; FileMaker's own limit is of this order (\[GEN\] unverified).
 const MAX_DIGITS: usize = 400;
 
 /// A decimal number's canonical form; `None` if the text is not one number, or is longer than 400 digits written out.

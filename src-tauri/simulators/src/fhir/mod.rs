@@ -203,6 +203,7 @@ impl Inside {
 }
 
 async fn handle(inside: Arc<Inside>, request: Request<Body>) -> Outcome {
+    #[allow(clippy::disallowed_methods, reason = "a server has a clock of its own")]
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LONGEST_BODY).await else {
