@@ -110,7 +110,8 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 pub(super) struct Anchors {
     path: PathBuf,
     key: DerivedKey,
-    written: u64,
+    /// None until one was written that the log agrees with.
+    written: Option<u64>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -122,6 +123,7 @@ impl Anchors {
         key: DerivedKey,
         head: &Head,
         connection: &mut SqliteConnection,
+        now: Timestamp,
     ) -> Result<Self, Fault> {
         let path = path_of(database);
         let found = read(&path, &key).map_err(|error| fault::of_io(&error))?;
@@ -135,18 +137,21 @@ impl Anchors {
             std::fs::rename(&path, name).map_err(|error| fault::of_io(&error))?;
         }
         let written = match found {
-            Found::Anchor(anchor) if findings.is_empty() => anchor.last,
-            // To be written at once.
-            _ => 0,
+            Found::Anchor(anchor) if findings.is_empty() => Some(anchor.last),
+            _ => None,
         };
         let mut anchors = Self { path, key, written, timer: None };
+        if written.is_none() {
+            // From the first moment on: a missing anchor is a finding.
+            anchors.write(head, now).await.map_err(|error| fault::of_io(&error))?;
+        }
         anchors.note(head);
         Ok(anchors)
     }
 
     /// To be told of each commit.
     pub(super) fn note(&mut self, head: &Head) {
-        if head.id != self.written && self.timer.is_none() {
+        if self.written != Some(head.id) && self.timer.is_none() {
             self.timer = Some(Box::pin(tokio::time::sleep(EVERY)));
         }
     }
@@ -160,17 +165,17 @@ impl Anchors {
     }
 
     pub(super) fn pressing(&self, head: &Head) -> bool {
-        head.id >= self.written + ENTRIES
+        head.id >= self.written.unwrap_or(0) + ENTRIES
     }
 
     pub(super) async fn write(&mut self, head: &Head, now: Timestamp) -> io::Result<()> {
         self.timer = None;
-        if head.id == self.written {
+        if self.written == Some(head.id) {
             return Ok(());
         }
         let (path, anchor) = (self.path.clone(), Anchor::new(&self.key, head, now));
         tokio::task::spawn_blocking(move || write(&path, &anchor)).await.map_err(io::Error::other)??;
-        self.written = head.id;
+        self.written = Some(head.id);
         Ok(())
     }
 }

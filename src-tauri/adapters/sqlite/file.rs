@@ -16,7 +16,7 @@ use engine::{
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    sqlite::SqliteConnectOptions,
 };
 use zeroize::Zeroizing;
 
@@ -77,6 +77,8 @@ pub(super) fn options(path: &Path, key: &ClinicKey) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .pragma("key", pragma.to_string())
+        // SQLCipher would write to standard error; what goes wrong is ours to say.
+        .pragma("cipher_log_level", "NONE")
         // Temporary tables and sorts would be files in the clear.
         .pragma("temp_store", "MEMORY")
         .pragma("mmap_size", "0")
@@ -104,18 +106,19 @@ pub(super) async fn open_writer(
     } else {
         open_private(path, OpenOptions::new().read(true)).map_err(|error| fault::of_io(&error))?;
     }
-    let mut options = options(path, key)
-        .journal_mode(SqliteJournalMode::Wal)
-        // Each commit is on disk before it is answered; on macOS only F_FULLFSYNC goes past the drive's cache.
-        .synchronous(SqliteSynchronous::Full)
-        .pragma("fullfsync", "ON")
-        .pragma("checkpoint_fullfsync", "ON")
-        .pragma("cache_size", "-4000")
-        .pragma("journal_size_limit", "67108864");
-    if let Some(pages) = max_pages {
-        options = options.pragma("max_page_count", pages.to_string());
+    let mut connection = options(path, key).connect().await.map_err(|error| explain(path, &error))?;
+    let limit = max_pages.map(|pages| format!("PRAGMA max_page_count = {pages};")).unwrap_or_default();
+    // Not among the options: those would come before the log level. Each commit is to be on disk before it is answered; on
+    // macOS only F_FULLFSYNC goes past the drive's cache.
+    let settings = format!(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
+         PRAGMA cache_size = -4000; PRAGMA journal_size_limit = 67108864; {limit}"
+    );
+    if let Err(error) = sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(&mut connection).await {
+        let fault = explain(path, &error);
+        let _ = connection.close().await;
+        return Err(fault);
     }
-    let mut connection = options.connect().await.map_err(|error| explain(path, &error))?;
     match prepare(&mut connection).await {
         Ok(()) => Ok(connection),
         Err(fault) => {

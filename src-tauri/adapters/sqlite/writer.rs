@@ -194,7 +194,7 @@ impl Store {
         let messages: i64 =
             sqlx::query_scalar("SELECT count(*) FROM message").fetch_one(&mut connection).await.map_err(storage)?;
         let head = audit::head(&mut connection).await.map_err(storage)?;
-        let anchors = Anchors::open(path, audit_key.clone(), &head, &mut connection).await?;
+        let anchors = Anchors::open(path, audit_key.clone(), &head, &mut connection, clock.now()).await?;
         Ok(Self {
             connection,
             clock,
