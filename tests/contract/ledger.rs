@@ -255,7 +255,7 @@ async fn saving_needs_the_lease_and_keeps_it(world: impl World) {
     let ledger = world.ledger();
     let key = patient("1");
     let (_, lease) = take(&ledger, &key, me()).await;
-    let state = "{\"text\":\"quote \\\" ü 漢 \\u0000 back\\\\slash\"}";
+    let state = "{\"text\":\"quote \\\" ü 漢 \\u0000 back\\\\slash\"} \0 end";
     ledger.save(&lease, state, at(7)).await.unwrap();
     let record = read(&ledger, &key).await;
     assert_eq!((record.state.as_str(), record.updated), (state, at(7)));
@@ -417,6 +417,9 @@ async fn marks_join_to_the_earliest(world: impl World) {
     assert_eq!(wanted(&ledger).await, (4, at(5), at(70), None));
     assert_eq!(read(&ledger, &patient("2")).await.generation, 1);
     ledger.want(&[]).await.unwrap();
+    // A later mark puts nothing off.
+    ledger.want(&[want(&key, 50, 200, None)]).await.unwrap();
+    assert_eq!(wanted(&ledger).await, (5, at(5), at(70), None));
     // No lease is needed, and a lease keeps nobody from marking.
     let (_, lease) = take(&ledger, &key, other()).await;
     let marks: Vec<_> = (0..20)
@@ -428,7 +431,7 @@ async fn marks_join_to_the_earliest(world: impl World) {
     for mark in marks {
         mark.await.unwrap();
     }
-    assert_eq!(wanted(&ledger).await, (24, at(5), at(60), None));
+    assert_eq!(wanted(&ledger).await, (25, at(5), at(60), None));
     assert_eq!(ledger.renew(&[lease]).await.unwrap(), [true]);
 }
 

@@ -102,6 +102,7 @@ fn a_read_only_file_is_said_at_the_door() {
     use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
 
     const AS_NOBODY: &str = "RELAY_TEST_AS_NOBODY";
+    const NOBODY: u32 = 65_534;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (_folder, path) = if let Some(path) = std::env::var_os(AS_NOBODY) {
         (None, path.into())
@@ -110,11 +111,15 @@ fn a_read_only_file_is_said_at_the_door() {
         runtime.block_on(async { open(&path).await.unwrap().close().await.unwrap() });
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        // Only the superuser may give it away, and only he has to.
+        let _ = std::os::unix::fs::chown(&path, Some(NOBODY), None);
         fs::remove_file(path.with_extension("db.lock")).unwrap();
+        fs::remove_file(path.with_extension("db.anchor")).unwrap();
         (Some(folder), path)
     };
     if fs::OpenOptions::new().write(true).open(&path).is_err() {
-        refused(runtime.block_on(open(&path)), Code::DatabaseReadOnly);
+        let fault = runtime.block_on(open(&path)).unwrap_err();
+        assert!(fatal(Code::DatabaseReadOnly)(&fault) && fault.vendor.as_deref() == Some("SQLite 8"), "{fault:?}");
         return;
     }
     assert!(std::env::var_os(AS_NOBODY).is_none(), "nobody may write the file");
@@ -122,7 +127,7 @@ fn a_read_only_file_is_said_at_the_door() {
     let status = std::process::Command::new(me)
         .args(["--exact", "faults::a_read_only_file_is_said_at_the_door"])
         .env(AS_NOBODY, &path)
-        .uid(65_534)
+        .uid(NOBODY)
         .status()
         .unwrap();
     assert!(status.success());

@@ -98,8 +98,13 @@ async fn after_closing_everything_is_refused_and_the_log_is_folded_in() {
         })
         .collect();
     tokio::task::yield_now().await;
+    // Somebody who looks on keeps the log file in place, not what is in it.
+    let mut onlooker = raw(&path, &key()).await;
+    execute(&mut onlooker, "SELECT count(*) FROM message").await;
     database.close().await.unwrap();
     database.close().await.unwrap();
+    assert_eq!(std::fs::metadata(path.with_extension("db-wal")).unwrap().len(), 0);
+    onlooker.close().await.unwrap();
     let mut sent = 0;
     for send in sends {
         sent += u64::from(send.await.unwrap().is_ok());

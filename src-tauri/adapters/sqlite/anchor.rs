@@ -4,7 +4,7 @@
 //! exported copy does that.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write as _},
     path::{Path, PathBuf},
     pin::Pin,
@@ -54,7 +54,7 @@ impl Anchor {
 
     fn sealed(&self, key: &DerivedKey) -> hmac::Hmac<sha2::Sha256> {
         let mut mac = keyed(key);
-        // Longer than the head of any entry's MAC input and told apart by its first bytes.
+        // Begins with a text where the chain's input begins with a MAC, so that neither passes for the other.
         mac.update(format!("chart-relay audit anchor\n{}\n{}\n{}", self.last, self.mac, self.at).as_bytes());
         mac
     }
@@ -94,15 +94,14 @@ fn write(path: &Path, anchor: &Anchor) -> io::Result<()> {
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+        Some(folder) if !folder.as_os_str().is_empty() => std::fs::File::open(folder)?.sync_all(),
+        _ => std::fs::File::open(".")?.sync_all(),
     }
 }
 
 /// NTFS keeps its own journal of names, and folders cannot be synced.
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> io::Result<()> {
-    let _: Option<File> = None;
     Ok(())
 }
 

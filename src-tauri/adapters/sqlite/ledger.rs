@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use engine::{
-    error::{Class, Code, Fault},
+    error::{Code, Fault},
     key::{BootId, FirmId, Kind, RecordKey, ResourceId, ResourceType, StationId},
     ledger::{
         Claim, Commit, Dead, DeadLetter, Filter, Finish, Held, Lease, LedgerError, Owner, Record, Stamp, Survey, Take,
@@ -126,15 +126,6 @@ fn rounds<T>(items: &[T], key: impl Fn(&T) -> String) -> Vec<Vec<usize>> {
     rounds
 }
 
-/// SQLite's JSON would end a state at a NUL; JSON itself never holds a bare one.
-fn no_nul(state: &str) -> Result<(), Fault> {
-    if state.contains('\0') {
-        Err(Fault::new(Class::Permanent, Code::Malformed).on("a record's state"))
-    } else {
-        Ok(())
-    }
-}
-
 impl SqliteLedger {
     async fn records(
         &self,
@@ -163,13 +154,11 @@ impl Ledger for SqliteLedger {
     }
 
     async fn save(&self, lease: &Lease, state: &str, now: Timestamp) -> Result<(), LedgerError> {
-        no_nul(state)?;
         let save = Save { lease: lease.clone(), state: state.to_owned(), now };
         if self.0.0.writer.call(save).await? { Ok(()) } else { Err(LedgerError::Lost) }
     }
 
     async fn commit(&self, lease: &Lease, commit: Commit) -> Result<bool, LedgerError> {
-        no_nul(&commit.state)?;
         self.0.0.writer.call(End { lease: lease.clone(), commit }).await?.ok_or(LedgerError::Lost)
     }
 

@@ -6,7 +6,6 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use engine::{
     error::Fault,
-    key::BootId,
     ports::{Delivery, Depth, Message, Queue, Receipt},
 };
 use sqlx::Row as _;
@@ -26,23 +25,18 @@ pub(super) struct SqliteQueue(pub(super) Database);
 /// A message and which receipt of it.
 type Ticket = (i64, u32);
 
-fn receipt(boot: &BootId, (seq, receives): Ticket) -> Receipt {
-    Receipt(format!("{boot}.{seq}.{receives}"))
+/// Both are counted on for ever, over restarts too: no two receives give out the same.
+fn receipt((seq, receives): Ticket) -> Receipt {
+    Receipt(format!("{seq}.{receives}"))
 }
 
-/// `None` for a receipt of another boot, or of another queue altogether: it deletes nothing.
-fn ticket(boot: &BootId, receipt: &Receipt) -> Option<Ticket> {
-    let mut parts = receipt.0.split('.');
-    let (of, seq, receives) = (parts.next()?, parts.next()?, parts.next()?);
-    (of == boot.as_str() && parts.next().is_none()).then_some(())?;
+/// `None` for a receipt of another queue: it deletes nothing.
+fn ticket(receipt: &Receipt) -> Option<Ticket> {
+    let (seq, receives) = receipt.0.split_once('.')?;
     Some((seq.parse().ok()?, receives.parse().ok()?))
 }
 
 impl SqliteQueue {
-    fn boot(&self) -> &BootId {
-        &self.0.0.owner.boot
-    }
-
     /// Does something to deliveries and answers with the receipts that were no longer valid.
     async fn with_tickets<O>(&self, receipts: &[Receipt], operation: fn(Tickets) -> O) -> Result<Vec<Receipt>, Fault>
     where
@@ -52,7 +46,7 @@ impl SqliteQueue {
         if receipts.is_empty() {
             return Ok(Vec::new());
         }
-        let tickets = Tickets(receipts.iter().map(|receipt| ticket(self.boot(), receipt)).collect());
+        let tickets = Tickets(receipts.iter().map(ticket).collect());
         let stale = self.0.0.writer.call(operation(tickets)).await?;
         Ok(stale.into_iter().map(|index| receipts[index].clone()).collect())
     }
@@ -79,7 +73,7 @@ impl Queue for SqliteQueue {
             let arrival = writer.arrivals().notified();
             tokio::pin!(arrival);
             arrival.as_mut().enable();
-            let handout = writer.call(Receive { max, boot: self.boot().clone() }).await?;
+            let handout = writer.call(Receive { max }).await?;
             let pause = handout.next_visible.unwrap_or(Duration::MAX).min(self.0.0.visibility).max(MIN_PAUSE);
             let deliveries = handout.claim();
             if !deliveries.is_empty() || wait.is_zero() {
@@ -132,27 +126,15 @@ impl Operation for Send {
     async fn apply(batch: &[&Self], store: &mut Store) -> Result<Vec<()>, sqlx::Error> {
         let messages: Vec<&Message> = batch.iter().flat_map(|send| &send.messages).collect();
         let now = micros(store.clock.now());
-        // SQLite's JSON ends a text at a NUL. None of ours has one; whatever has is kept whole all the same.
-        if messages.iter().any(|message| message.body.contains('\0') || message.id.contains('\0')) {
-            for message in &messages {
-                sqlx::query("INSERT INTO message (id, body, first_sent) VALUES (?1, ?2, ?3)")
-                    .bind(&message.id)
-                    .bind(&message.body)
-                    .bind(now)
-                    .execute(&mut store.connection)
-                    .await?;
-            }
-        } else {
-            let rows: Vec<_> = messages.iter().map(|message| (&message.id, &message.body)).collect();
-            sqlx::query(
-                "INSERT INTO message (id, body, first_sent)
-                 SELECT value ->> 0, value ->> 1, ?2 FROM json_each(?1) ORDER BY key",
-            )
-            .bind(json(&rows))
-            .bind(now)
-            .execute(&mut store.connection)
-            .await?;
-        }
+        let rows: Vec<_> = messages.iter().map(|message| (&message.id, &message.body)).collect();
+        sqlx::query(
+            "INSERT INTO message (id, body, first_sent)
+             SELECT value ->> 0, value ->> 1, ?2 FROM json_each(?1) ORDER BY key",
+        )
+        .bind(json(&rows))
+        .bind(now)
+        .execute(&mut store.connection)
+        .await?;
         store.state.messages += messages.len() as u64;
         Ok(vec![(); batch.len()])
     }
@@ -160,7 +142,6 @@ impl Operation for Send {
 
 pub(super) struct Receive {
     max: usize,
-    boot: BootId,
 }
 
 /// Deliveries on their way to a receiver. If it is gone they become visible again at once, not after their time.
@@ -234,7 +215,7 @@ impl Operation for Receive {
                     handout.deliveries.push(Delivery {
                         id: row.try_get(1)?,
                         body: row.try_get(2)?,
-                        receipt: receipt(&receive.boot, (seq, receives)),
+                        receipt: receipt((seq, receives)),
                         first_sent: timestamp(row.try_get(3)?)?,
                         receives,
                     });
@@ -246,7 +227,7 @@ impl Operation for Receive {
     }
 }
 
-/// What receipts name; `None` where a receipt is not one of this boot.
+/// What receipts name; `None` where a receipt is not one of ours.
 pub(super) struct Tickets(Vec<Option<Ticket>>);
 
 /// The tickets of a batch, and for each of its members which of them are stale.
