@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench queue`; exit code 1 if a target is missed.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to print")]
+
 use std::{
     path::Path,
     process::ExitCode,

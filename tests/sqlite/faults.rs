@@ -234,8 +234,8 @@ async fn one_flipped_bit_is_found() {
             let read = read.await.map(|_| ());
             let write = ledger.want(&wants).await;
             let result = read.and(write.clone());
-            if write.is_err() {
-                refuses_all_writes(&database, write.unwrap_err().code).await;
+            if let Err(fault) = write {
+                refuses_all_writes(&database, fault.code).await;
             }
             let _ = database.close().await;
             result

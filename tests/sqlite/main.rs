@@ -1,6 +1,8 @@
 //! What is special about the embedded database: what it does when storage fails, what it finds when the audit log was tampered
 //! with, and what is left after a power cut.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
+
 mod faults;
 mod power;
 mod tamper;
