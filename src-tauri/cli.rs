@@ -1,5 +1,135 @@
-//! The commands.
+//! The commands. Each asks a running relay through the local socket where it can, and says so where it must.
 
+pub mod audit;
+pub mod doctor;
 pub mod key;
 pub mod person;
+mod place;
+pub mod relay;
+pub mod run;
 pub mod secret;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+use crate::{config, demo};
+use person::{Console, Person as _};
+use place::Place;
+
+/// Keeps a clinic's FileMaker database and its FHIR server in step.
+#[derive(Debug, Parser)]
+#[command(name = "chart-relay", version)]
+pub struct Cli {
+    /// The configuration; by default `config.toml` in the platform's folder for settings
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run without a window, until it is told to stop
+    Run(run::RunArgs),
+    /// Show the program at work on a synthetic clinic on this machine
+    Demo(demo::DemoArgs),
+    /// Try every connection step by step, and say which step failed and why
+    Doctor(doctor::DoctorArgs),
+    /// Put secrets into the keychain; they never come out again
+    Secret(secret::SecretArgs),
+    /// The clinic key: its recovery sheet, and restoring it
+    Key(key::KeyArgs),
+    /// The audit log: verify that nothing was altered, list what was done
+    Audit(audit::AuditArgs),
+    /// Check the configuration, or print its JSON Schema
+    Config(ConfigArgs),
+    #[command(flatten)]
+    Relay(relay::RelayCommand),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// Print the JSON Schema of the configuration instead
+    #[arg(long)]
+    schema: bool,
+}
+
+impl Cli {
+    pub async fn run(self) -> ExitCode {
+        if let Command::Demo(args) = self.command {
+            return demo::run(args).await;
+        }
+        if matches!(&self.command, Command::Config(ConfigArgs { schema: true })) {
+            print!("{}", config::json_schema());
+            return ExitCode::SUCCESS;
+        }
+        let mut console = Console;
+        let place = match Place::find(self.config) {
+            Ok(place) => place,
+            Err(error) => {
+                console.complain(&error.to_string());
+                return ExitCode::FAILURE;
+            }
+        };
+        match self.command {
+            Command::Run(args) => run::run(args, &place).await,
+            Command::Doctor(args) => doctor::run(args, &place).await,
+            Command::Secret(args) => match place.secrets(&mut console) {
+                Ok(secrets) => secret::run(args, &*secrets, &place.secret_names(), &mut console).await,
+                Err(error) => complain(&error),
+            },
+            Command::Key(args) => match place.secrets(&mut console) {
+                Ok(secrets) => key::run(args, &*secrets, &place.data, &mut console).await.0,
+                Err(error) => complain(&error),
+            },
+            Command::Audit(args) => audit::run(args, &place).await,
+            Command::Config(_) => {
+                println!("{} is right: {} clinic(s).", place.file.display(), place.config.firms.len());
+                ExitCode::SUCCESS
+            }
+            Command::Relay(command) => relay::run(command, &place).await,
+            Command::Demo(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+pub(crate) fn complain(error: &dyn std::fmt::Display) -> ExitCode {
+    Console.complain(&error.to_string());
+    ExitCode::FAILURE
+}
+
+/// A time with its unit: `30s`, `5min`, `2h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        _ => return Err("write a time with its unit, such as 30s, 5min or 2h".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "write a whole number before the unit".to_owned())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit() {
+        assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("5min"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
+        for wrong in ["", "60", "s", "-1s", "1.5h", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_commands_fit_together() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,133 @@
+//! `chart-relay doctor`: every connection, step by step, in the order in which it comes about.
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::Args;
+use engine::{key::RecordKey, ports::Clock, proof};
+
+use super::{
+    complain,
+    person::{Console, Person as _},
+    place::Place,
+};
+use crate::{
+    adapters::{
+        clock::SystemClock,
+        doctor::{Step, Verdict},
+        sqlite::Database,
+    },
+    clinic_key,
+    view::words,
+    wiring::{Connected, DATABASE, command_owner},
+};
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Also write: one marked record per layout, its twin, a stale edit; then delete it. Needed once before anything is created
+    #[arg(long)]
+    write_probe: bool,
+    /// Do not ask before writing
+    #[arg(long, requires = "write_probe")]
+    yes: bool,
+}
+
+pub async fn run(args: DoctorArgs, place: &Place) -> ExitCode {
+    match examine(args, place).await {
+        Ok(0) => {
+            println!("Everything works.");
+            ExitCode::SUCCESS
+        }
+        Ok(1) => complain(&"One step failed."),
+        Ok(failed) => complain(&format!("{failed} steps failed.")),
+        Err(error) => complain(&error),
+    }
+}
+
+/// How many steps failed.
+async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::error::Error>> {
+    let mut console = Console;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    println!("Configuration {}: right.", place.file.display());
+    let secrets = place.secrets(&mut console)?;
+    if args.write_probe && !args.yes {
+        if !console.can_answer() {
+            return Err("Writing needs consent: add --yes where nobody can be asked.".into());
+        }
+        let layouts = place.config.firms.iter().flat_map(|firm| firm.mapping.resources.values());
+        let layouts: Vec<_> = layouts.map(|mapping| mapping.table.layout.as_str()).collect();
+        let question = format!(
+            "One record marked as a probe will be made, tried and deleted on each of: {}. Go on? (yes/no) ",
+            layouts.join(", ")
+        );
+        if console.ask(&question)? != "yes" {
+            return Err("Nothing was written.".into());
+        }
+    }
+    let mut failed = 0;
+    for firm in &place.config.firms {
+        println!("\n{} ({})", firm.name, firm.id);
+        // One clinic's missing secret must not keep the others from being examined.
+        let connected = match Connected::new(firm, &*secrets, &clock).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                println!("  FAILED  set up: {error}");
+                failed += 1;
+                continue;
+            }
+        };
+        let types: Vec<_> = firm.mapping.resources.keys().cloned().collect();
+        println!(" The chart system, {}", firm.fhir.base_url);
+        failed += print(&connected.fhir.diagnose(&types).await);
+        let tables: Vec<_> = firm.mapping.resources.values().map(|mapping| mapping.table.clone()).collect();
+        println!(" FileMaker, {}", firm.filemaker.url);
+        failed += print(&connected.filemaker.diagnose(&tables).await);
+        if args.write_probe {
+            failed += prove(&connected, place, &*secrets, &clock).await?;
+        }
+        connected.filemaker.close().await;
+    }
+    Ok(failed)
+}
+
+/// Tries whether keys are unique and edits guarded, and notes the proof in the ledger.
+async fn prove(
+    connected: &Connected,
+    place: &Place,
+    secrets: &dyn crate::secrets::Secrets,
+    clock: &Arc<dyn Clock>,
+) -> Result<usize, Box<dyn std::error::Error>> {
+    let owner = command_owner(&place.config.station.id);
+    let key = clinic_key::establish(secrets, &place.data).await?.key;
+    let database = Database::open(&place.data.join(DATABASE), &key, owner.clone(), clock.clone()).await;
+    let database = database.map_err(|fault| {
+        let hint = "Stop the running relay first (chart-relay stop): the proof is noted in its database.";
+        format!("{} {hint} ({fault})", words::sentence(fault.code))
+    })?;
+    let mut failed = 0;
+    for (resource, mapping) in &connected.config.mapping.resources {
+        println!(" Write probe on {}", mapping.table.layout);
+        let found = connected.filemaker.write_probe(&mapping.table, rand::random()).await;
+        failed += print(&found.steps);
+        if found.unique && found.guarded {
+            let record = RecordKey::proof(connected.config.id.clone(), resource.clone());
+            let term = place.config.engine.lease_term;
+            proof::note(&*database.ledger(), &record, &mapping.table, owner.clone(), term, clock.now()).await?;
+        }
+    }
+    database.close().await?;
+    Ok(failed)
+}
+
+fn print(steps: &[Step]) -> usize {
+    for step in steps {
+        let name = &step.name;
+        match &step.verdict {
+            Verdict::Passed(note) if note.is_empty() => println!("  ok      {name}"),
+            Verdict::Passed(note) => println!("  ok      {name}: {note}"),
+            Verdict::Warned(note) => println!("  notice  {name}: {note}"),
+            Verdict::Failed { fault, advice } => println!("  FAILED  {name}: {advice} ({fault})"),
+            Verdict::Skipped(why) => println!("  -       {name}: not tried, {why}"),
+        }
+    }
+    steps.iter().filter(|step| step.has_failed()).count()
+}

@@ -1,0 +1,85 @@
+//! Where a command works: the configuration, the data directory, and the store of secrets.
+
+use std::{fs, io, path::PathBuf, time::Duration};
+
+use engine::keys::ClinicKey;
+
+use super::person::Person;
+use crate::{
+    adapters::secrets::{Keychain, SealedFile, passphrase_from_service},
+    clinic_key::{self, ClinicKeyError},
+    config::{self, Config, ConfigError},
+    secrets::{SecretName, Secrets, SecretsError},
+};
+
+/// How long a keychain may take to answer when nobody can be asked, and when somebody sits there.
+const UNATTENDED: Duration = Duration::from_secs(10);
+const ATTENDED: Duration = Duration::from_secs(90);
+/// The sealed secrets of a server without a keychain, in the data directory.
+const SEALED_FILE: &str = "secrets.sealed";
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(
+        "This account has no home directory. Name the configuration with --config FILE and its data-directory in it."
+    )]
+    Homeless,
+    #[error("The data directory {} cannot be made: {}. Make it, or name another one in the configuration.", .0.display(), .1)]
+    Data(PathBuf, io::ErrorKind),
+}
+
+#[derive(Debug)]
+pub struct Place {
+    pub file: PathBuf,
+    pub config: Config,
+    pub data: PathBuf,
+}
+
+impl Place {
+    pub fn find(file: Option<PathBuf>) -> Result<Self, PlaceError> {
+        let file = file.or_else(Config::usual_place).ok_or(PlaceError::Homeless)?;
+        let config = Config::read(&file)?;
+        let data = config.station.data_directory.clone().or_else(config::data_directory).ok_or(PlaceError::Homeless)?;
+        let made = fs::create_dir_all(&data).and_then(|()| private(&data));
+        made.map_err(|error| PlaceError::Data(data.clone(), error.kind()))?;
+        Ok(Self { file, config, data })
+    }
+
+    /// The keychain; on a server whose service manager hands over a passphrase, the sealed file.
+    pub fn secrets(&self, person: &mut dyn Person) -> Result<Box<dyn Secrets>, SecretsError> {
+        if let Some(passphrase) = passphrase_from_service(&|name| std::env::var_os(name))? {
+            return Ok(Box::new(SealedFile::new(self.data.join(SEALED_FILE), passphrase)));
+        }
+        let patience = if person.can_answer() { ATTENDED } else { UNATTENDED };
+        Ok(Box::new(Keychain::new(None, patience)))
+    }
+
+    /// The secrets that the configuration names.
+    pub fn secret_names(&self) -> Vec<SecretName> {
+        let firms = self.config.firms.iter();
+        let names = firms.flat_map(|firm| {
+            let fhir = firm.fhir.sign_in.as_ref().map(|sign_in| sign_in.secret.clone());
+            fhir.into_iter().chain([firm.filemaker.password.clone()])
+        });
+        names.collect()
+    }
+
+    /// The clinic key, which must be there already.
+    pub async fn key(&self, secrets: &dyn Secrets) -> Result<Option<ClinicKey>, ClinicKeyError> {
+        clinic_key::read(secrets, &self.data).await
+    }
+}
+
+#[cfg(unix)]
+fn private(data: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700))
+}
+
+/// On Windows the account's own folder for programs' data is private already.
+#[cfg(not(unix))]
+fn private(_data: &std::path::Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The demo: a synthetic clinic on this machine. A FHIR server and a FileMaker server as real HTTP servers, patients, forms,
+//! measurements and notes arriving at a lively pace, and mishaps. Everything goes through the real clients, queue, ledger and audit
+//! log; the database and the secrets are thrown away at the end, and no keychain is touched.
+
+mod clinic;
+mod mishaps;
+mod show;
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Args;
+use engine::{keys::ClinicKey, ports::Clock};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    adapters::clock::SystemClock,
+    cli::duration,
+    control, log,
+    socket::Server,
+    wiring::{Connected, Relay},
+};
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// End after this long, such as 60s (without a terminal: 60s)
+    #[arg(long = "for", value_parser = duration, value_name = "TIME")]
+    limit: Option<Duration>,
+    /// Patients at the start
+    #[arg(long, default_value_t = 24)]
+    patients: usize,
+    /// Seed of everything that is made up
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// No mishaps but those that a key triggers
+    #[arg(long)]
+    calm: bool,
+}
+
+/// In a bounded demo, the last part without new arrivals, so that everything can arrive.
+const SETTLING: f64 = 0.3;
+/// How long everything may take to arrive after the last change.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub async fn run(args: DemoArgs) -> ExitCode {
+    let directory = match tempfile::Builder::new().prefix("chart-relay-demo-").tempdir() {
+        Ok(directory) => directory,
+        Err(error) => {
+            eprintln!("The demo needs a folder for its throwaway database, and none can be made: {}.", error.kind());
+            return ExitCode::FAILURE;
+        }
+    };
+    match demo(args, directory.path()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("The demo stopped: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo(args: DemoArgs, data: &Path) -> Result<bool, Box<dyn std::error::Error>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let options = log::Options { directory: Some(data.join("log")), ..log::Options::default() };
+    let _log = log::start(&options, clock.clone())?;
+    let mut clinic = clinic::Clinic::start(args.seed, args.patients).await?;
+    let config = clinic.config()?;
+    let connected = Connected::all(&config, &clinic.secrets().await?, &clock).await?;
+    let key = ClinicKey::generate();
+    let relay = Relay::start(&config, data, &key, &connected, clock).await?;
+    clinic.prove_keys(&relay, &connected[0], &config).await?;
+    let stop = CancellationToken::new();
+    let server = Server::bind(data)?;
+    let serving = tokio::spawn(control::serve(server, relay.handle(), relay.database.clone(), stop.clone()));
+
+    let mut screen = show::Screen::open();
+    let limit = args.limit.or((!screen.is_live()).then_some(Duration::from_secs(60)));
+    let mut mishaps = mishaps::Mishaps::new(limit.filter(|_| !args.calm), args.calm);
+    let ended_early = life(&mut clinic, &relay, &mut screen, &mut mishaps, limit).await;
+
+    // Nothing new comes; whatever is on its way arrives.
+    mishaps.end(&clinic).await;
+    screen.say("Nothing new is entered; waiting for the rest to arrive.");
+    let judgement = clinic.wait_until_arrived(&relay, &connected[0], &mut screen, PATIENCE).await;
+    let snapshot = relay.handle().snapshots().borrow().clone();
+    relay.handle().stop();
+    stop.cancel();
+    let _ = serving.await;
+    let database = relay.database.clone();
+    let audit = database.verify_audit().await;
+    relay.ended().await?;
+    screen.close();
+    let ok = clinic.summary(&judgement, &snapshot, &mishaps, audit.is_ok_and(|report| report.intact()));
+    if ended_early {
+        println!("Ended by hand.");
+    }
+    Ok(ok)
+}
+
+/// Lets the clinic live until the time is up or somebody ends it; true if somebody did.
+async fn life(
+    clinic: &mut clinic::Clinic,
+    relay: &Relay,
+    screen: &mut show::Screen,
+    mishaps: &mut mishaps::Mishaps,
+    limit: Option<Duration>,
+) -> bool {
+    let begun = tokio::time::Instant::now();
+    let arrivals_end = limit.map(|limit| limit.mul_f64(1.0 - SETTLING));
+    let mut arrival = tokio::time::interval(Duration::from_millis(350));
+    let mut paint = tokio::time::interval(Duration::from_millis(250));
+    let ctrl_c = tokio::signal::ctrl_c();
+    tokio::pin!(ctrl_c);
+    loop {
+        tokio::select! {
+            _ = &mut ctrl_c => return true,
+            _ = arrival.tick() => {
+                if arrivals_end.is_none_or(|end| begun.elapsed() < end) {
+                    clinic.something_happens();
+                }
+                mishaps.when_due(clinic, relay, begun.elapsed()).await;
+            }
+            _ = paint.tick() => {
+                let snapshot = relay.handle().snapshots().borrow().clone();
+                screen.paint(&snapshot, &mishaps.notes());
+                match screen.key() {
+                    Some('q') => return true,
+                    Some(key) => mishaps.on_key(key, clinic, relay).await,
+                    None => {}
+                }
+            }
+        }
+        if limit.is_some_and(|limit| begun.elapsed() >= limit) {
+            return false;
+        }
+    }
+}

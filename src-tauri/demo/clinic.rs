@@ -1,0 +1,335 @@
+//! The synthetic clinic: its two servers, what happens in it, and whether everything that was entered has arrived.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use engine::{
+    error::Fault,
+    hint::{self, Hint, Origin},
+    key::{FirmId, RecordKey, ResourceId, ResourceType},
+    mapping::Standing,
+    ports::{ClinicDatabase as _, Message},
+    proof,
+    snapshot::Snapshot,
+};
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::Value as Json;
+use simulators::{
+    fhir::{self, FhirServer},
+    filemaker::{self, FileMaker},
+    synthetic::Generator,
+};
+
+use super::{mishaps::Mishaps, show::Screen};
+use crate::{
+    adapters::secrets::Memory,
+    config::Config,
+    secrets::{Secret, SecretName, Secrets as _},
+    view::words,
+    wiring::{Connected, Relay, command_owner},
+};
+
+const ACCOUNT: &str = "relay";
+const SECRET: &str = "throwaway-synthetic-secret";
+
+/// The types that are carried, parents first, and their FileMaker tables.
+const TYPES: [(&str, &str); 4] = [
+    ("Patient", "Patient"),
+    ("QuestionnaireResponse", "IntakeForm"),
+    ("Observation", "Measurement"),
+    ("DocumentReference", "ProgressNote"),
+];
+
+pub(super) struct Clinic {
+    generator: Generator,
+    fhir: FhirServer,
+    filemaker: FileMaker,
+    /// Everything in the chart, newest last.
+    entered: Vec<(ResourceType, ResourceId)>,
+    pub(super) created: u64,
+    pub(super) changed: u64,
+    turn: u64,
+}
+
+/// What was found at the end, read from both servers.
+pub(super) struct Judgement {
+    pub(super) expected: usize,
+    pub(super) missing: Vec<String>,
+    pub(super) doubled: usize,
+}
+
+impl Judgement {
+    pub(super) fn all_arrived(&self) -> bool {
+        self.missing.is_empty() && self.doubled == 0
+    }
+}
+
+impl Clinic {
+    pub(super) async fn start(seed: u64, patients: usize) -> std::io::Result<Self> {
+        let mut generator = Generator::new(seed);
+        let options = fhir::Options { client_secret: SECRET.into(), seed, ..fhir::Options::default() };
+        let fhir = FhirServer::start(options).await?;
+        let filemaker = FileMaker::start(filemaker::Clinic::synthetic(ACCOUNT, SECRET)).await?;
+        let first = generator.clinic(patients, Timestamp::now());
+        let mut clinic = Self { generator, fhir, filemaker, entered: Vec::new(), created: 0, changed: 0, turn: 0 };
+        for resource in first {
+            clinic.enter(resource);
+        }
+        Ok(clinic)
+    }
+
+    /// The configuration that a consultant would write for these servers, with shorter times.
+    pub(super) fn config(&self) -> Result<Config, String> {
+        let text = format!(
+            r#"
+            [station]
+            id = "demo"
+            [engine]
+            runs = 12
+            lease-term = "10s"
+            visibility = "30s"
+            record-open-retry = "5s"
+            backoff-longest = "10s"
+            [[firm]]
+            id = "synthetic-north"
+            name = "Synthetic North Clinic"
+            time-zone = "America/New_York"
+            [firm.fhir]
+            base-url = "{base}"
+            token-url = "{token}"
+            client-id = "chart-relay"
+            secret = "demo-fhir"
+            poll-every = "1s"
+            overlap = "20s"
+            settle = "2s"
+            sweep-every = "1min"
+            probe-every = "5s"
+            timeout = "10s"
+            [firm.filemaker]
+            url = "{filemaker}"
+            database = "Clinic"
+            account = "{ACCOUNT}"
+            password = "demo-filemaker"
+            sessions = 4
+            connect-timeout = "2s"
+            read-timeout = "4s"
+            [[firm.mapping]]
+            use = "patient"
+            [[firm.mapping]]
+            use = "intake-form"
+            [[firm.mapping]]
+            use = "measurement"
+            [[firm.mapping]]
+            use = "progress-note"
+            "#,
+            base = self.fhir.base_url(),
+            token = self.fhir.token_url(),
+            filemaker = self.filemaker.base_url(),
+        );
+        Config::parse(&text, Path::new(""))
+            .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Throwaway secrets in memory.
+    pub(super) async fn secrets(&self) -> Result<Memory, Box<dyn std::error::Error>> {
+        let secrets = Memory::new();
+        for name in ["demo-fhir", "demo-filemaker"] {
+            secrets.set(&SecretName::parse(name)?, Secret::new(SECRET)).await?;
+        }
+        Ok(secrets)
+    }
+
+    /// What `doctor --write-probe` does, so that rows may be created.
+    pub(super) async fn prove_keys(
+        &self,
+        relay: &Relay,
+        connected: &Connected,
+        config: &Config,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        for (resource, mapping) in &connected.config.mapping.resources {
+            let found = connected.filemaker.write_probe(&mapping.table, rand::random()).await;
+            if !(found.unique && found.guarded) {
+                return Err(format!("the key of {} could not be proven unique", mapping.table.layout).into());
+            }
+            let key = RecordKey::proof(connected.config.id.clone(), resource.clone());
+            let (ledger, owner) = (relay.database.ledger(), command_owner(&config.station.id));
+            proof::note(&*ledger, &key, &mapping.table, owner, config.engine.lease_term, Timestamp::now()).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn fhir(&self) -> fhir::Control {
+        self.fhir.control()
+    }
+
+    pub(super) fn filemaker(&self) -> filemaker::Control {
+        self.filemaker.control()
+    }
+
+    fn enter(&mut self, resource: Json) {
+        let name = |field: &str| resource.get(field).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let (of, id) = (ResourceType::new(name("resourceType")), ResourceId::new(name("id")));
+        if let (Ok(of), Ok(id)) = (of, id)
+            && self.fhir.control().put(resource).is_ok()
+        {
+            let known = self.entered.contains(&(of.clone(), id.clone()));
+            if known {
+                self.changed += 1;
+            } else {
+                self.created += 1;
+                self.entered.push((of, id));
+            }
+        }
+    }
+
+    /// A patient registers, fills in a form, is measured; a note is written; or something of it is corrected.
+    pub(super) fn something_happens(&mut self) {
+        self.turn += 1;
+        let now = Timestamp::now();
+        let patients: Vec<_> =
+            self.entered.iter().filter(|(of, _)| of.as_str() == "Patient").map(|(_, id)| id.clone()).collect();
+        // Steps that share no factor with the length wander over everybody.
+        let pick = |step: u64, len: usize| usize::try_from(step % len.max(1) as u64).unwrap_or_default();
+        let patient = patients
+            .get(pick(self.turn * 7, patients.len()))
+            .and_then(|id| self.fhir.control().get("Patient", id.as_str()));
+        let new = match (self.turn % 6, patient) {
+            (0, _) | (_, None) => Some(self.generator.patient()),
+            (1, Some(patient)) => Some(self.generator.form(&patient, now)),
+            (2, Some(patient)) => Some(self.generator.measurement(&patient, now)),
+            (3, Some(patient)) => Some(self.generator.note(&patient, now)),
+            _ => {
+                let (of, id) = self.entered[pick(self.turn * 11, self.entered.len())].clone();
+                self.change(&of, &id);
+                None
+            }
+        };
+        if let Some(new) = new {
+            self.enter(new);
+        }
+    }
+
+    /// Somebody corrects or completes a resource.
+    pub(super) fn change(&mut self, of: &ResourceType, id: &ResourceId) {
+        if let Some(resource) = self.fhir.control().get(of.as_str(), id.as_str()) {
+            let changed = self.generator.change(&resource, Timestamp::now());
+            self.enter(changed);
+        }
+    }
+
+    /// A patient whose row is there, the `nth` of them.
+    pub(super) fn patient_with_row(&self, nth: usize) -> Option<(ResourceType, ResourceId, u64)> {
+        let rows = self.filemaker.control().records("Patient");
+        let row = rows.get(nth % rows.len().max(1))?;
+        let id = ResourceId::new(row.fields.get("FhirId")?.clone()).ok()?;
+        Some((ResourceType::new("Patient").ok()?, id, row.record_id))
+    }
+
+    /// One event three times, as a webhook that is delivered again and again.
+    pub(super) async fn hint_thrice(&self, relay: &Relay, of: &ResourceType, id: &ResourceId) -> Result<(), Fault> {
+        let firm = FirmId::new("synthetic-north").expect("a plain word");
+        let hint = Hint { firm, resource: of.clone(), id: id.clone(), origin: Origin::Push, at: Timestamp::now() };
+        let message = |_| Message {
+            id: format!("demo-{:032x}", rand::random::<u128>()),
+            group: hint.key().to_string(),
+            body: hint::encode(vec![hint.clone()]),
+        };
+        relay.database.queue().send((0..3).map(message).collect()).await
+    }
+
+    /// Compares both servers by reading them, whatever the relay believes.
+    async fn judge(&self, connected: &Connected) -> Result<Judgement, Fault> {
+        let mut judgement = Judgement { expected: 0, missing: Vec::new(), doubled: 0 };
+        for (of, table) in TYPES {
+            let Some((_, mapping)) = connected.config.mapping.resources.iter().find(|(kind, _)| kind.as_str() == of)
+            else {
+                continue;
+            };
+            let mut rows: BTreeMap<String, usize> = BTreeMap::new();
+            for row in self.filemaker.control().records(table) {
+                *rows.entry(row.fields.get("FhirId").cloned().unwrap_or_default()).or_default() += 1;
+            }
+            judgement.doubled += rows.values().filter(|count| **count > 1).count();
+            for (_, id) in self.entered.iter().filter(|(kind, _)| kind.as_str() == of) {
+                let Some(resource) = self.fhir.control().get(of, id.as_str()) else { continue };
+                let extracted = mapping.extract(&resource, &connected.config.zone);
+                if extracted.standing != Standing::Carry {
+                    continue;
+                }
+                judgement.expected += 1;
+                let row = connected.filemaker.find(&mapping.table, id.as_str()).await?;
+                let row = row.map(|row| mapping.canonical_row(row));
+                let wrong = match &row {
+                    None => Some("no row".to_owned()),
+                    Some(row) => extracted
+                        .fields
+                        .iter()
+                        .find(|(field, value)| value.is_some() && row.fields.get(*field) != value.as_ref())
+                        .map(|(field, _)| format!("field {field}")),
+                };
+                judgement.missing.extend(wrong.map(|wrong| format!("{of}/{id}: {wrong}")));
+            }
+        }
+        Ok(judgement)
+    }
+
+    pub(super) async fn wait_until_arrived(
+        &self,
+        relay: &Relay,
+        connected: &Connected,
+        screen: &mut Screen,
+        patience: Duration,
+    ) -> Judgement {
+        let begun = tokio::time::Instant::now();
+        let mut snapshots = relay.handle().snapshots();
+        loop {
+            let judgement = self.judge(connected).await.unwrap_or_else(|fault| Judgement {
+                expected: 0,
+                missing: vec![format!("FileMaker could not be read: {fault}")],
+                doubled: 0,
+            });
+            let snapshot = snapshots.borrow_and_update().clone();
+            let calm = snapshot.wanted == 0 && snapshot.queue_waiting + snapshot.queue_in_flight == 0;
+            if (judgement.all_arrived() && calm) || begun.elapsed() > patience {
+                return judgement;
+            }
+            screen.paint(&snapshot, &["  Waiting for the rest to arrive.".to_owned()]);
+            // The next snapshot comes within a second, or the relay has ended.
+            if snapshots.changed().await.is_err() {
+                return judgement;
+            }
+        }
+    }
+
+    /// The last words; true if everything arrived.
+    pub(super) fn summary(
+        &self,
+        judgement: &Judgement,
+        snapshot: &Snapshot,
+        mishaps: &Mishaps,
+        audit_intact: bool,
+    ) -> bool {
+        println!("The demo of Chart Relay, with synthetic data only:");
+        println!("  entered in the chart system: {} records and {} changes to them", self.created, self.changed);
+        for note in mishaps.happened() {
+            println!("  mishap: {note}");
+        }
+        for line in words::summary(snapshot, &TimeZone::system()) {
+            println!("  {line}");
+        }
+        let counts = self.filemaker.control().counts();
+        println!(
+            "  FileMaker saw {} sign-ins and at most {} sessions at once",
+            counts.logins, counts.max_open_sessions
+        );
+        println!("  audit log: {}", if audit_intact { "unaltered, verified" } else { "NOT INTACT" });
+        for missing in judgement.missing.iter().take(10) {
+            println!("  not arrived: {missing}");
+        }
+        let (arrived, expected) = (judgement.expected.saturating_sub(judgement.missing.len()), judgement.expected);
+        println!(
+            "  {arrived} of {expected} records arrived as entered, {} doubled, {} need a person",
+            judgement.doubled, snapshot.dead
+        );
+        judgement.all_arrived() && audit_intact && snapshot.dead == 0 && expected > 0
+    }
+}

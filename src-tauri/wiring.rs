@@ -1,0 +1,201 @@
+//! The one place that sees both sides: configuration and secrets become ports, ports become a running engine.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use engine::{
+    error::Fault,
+    key::{BootId, FirmId, ResourceType, StationId},
+    keys::ClinicKey,
+    ledger::Owner,
+    ports::{Clock, FirmPorts},
+    settings::{Firm, Settings},
+    supervisor::{Engine, Handle, Shared},
+};
+
+use crate::{
+    adapters::{
+        fhir::{self, Credentials, FhirClient, FhirConfig, Flavour},
+        filemaker::{FileMaker, FileMakerConfig},
+        pin::Fingerprint,
+        sqlite::{self, Database},
+        transport::Trust,
+    },
+    config::{self, Config},
+    secrets::{Secrets, SecretsError},
+};
+
+/// How long a receive from the embedded queue waits before it comes back empty.
+const RECEIVE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The database's file in the data directory.
+pub const DATABASE: &str = "relay.db";
+
+#[derive(Debug, thiserror::Error)]
+pub enum WiringError {
+    #[error("clinic {firm}: {source}")]
+    Secret { firm: FirmId, source: SecretsError },
+    #[error("clinic {firm}: {}: {fault}", crate::view::words::sentence(.fault.code))]
+    Connection { firm: FirmId, fault: Fault },
+    #[error("clinic {firm}: the certificate file {file} cannot be read: {kind}")]
+    CertificateFile { firm: FirmId, file: String, kind: std::io::ErrorKind },
+    #[error("clinic {firm}: a SHA-256 fingerprint has 64 hexadecimal digits")]
+    Fingerprint { firm: FirmId },
+    #[error("{} ({fault})", crate::view::words::sentence(.fault.code))]
+    Database { fault: Fault },
+}
+
+/// The clients of one firm, with what is configured for it.
+#[derive(Debug, Clone)]
+pub struct Connected {
+    pub config: config::Firm,
+    pub fhir: Arc<FhirClient>,
+    pub filemaker: Arc<FileMaker>,
+}
+
+impl Connected {
+    /// Makes the clients; nothing is sent yet.
+    pub async fn new(firm: &config::Firm, secrets: &dyn Secrets, clock: &Arc<dyn Clock>) -> Result<Self, WiringError> {
+        let secret = async |name| {
+            secrets.get(name).await.map_err(|source| WiringError::Secret { firm: firm.id.clone(), source })
+        };
+        let refused = |fault| WiringError::Connection { firm: firm.id.clone(), fault };
+        let (sign_in, credentials) = match &firm.fhir.sign_in {
+            None => (fhir::SignIn::Nobody, Credentials::Nobody),
+            Some(sign_in) => (
+                fhir::SignIn::ClientCredentials {
+                    token_url: sign_in.token_url.to_string(),
+                    client_id: sign_in.client_id.clone(),
+                    secret_in: match sign_in.secret_in {
+                        config::SecretIn::Header => fhir::SecretIn::Basic,
+                        config::SecretIn::Body => fhir::SecretIn::Body,
+                    },
+                    scope: sign_in.scope.clone(),
+                },
+                Credentials::ClientSecret(secret(&sign_in.secret).await?),
+            ),
+        };
+        let probe = firm.mapping.resources.keys().next().cloned();
+        let probe = probe.unwrap_or_else(|| ResourceType::new("Patient").expect("a FHIR resource type"));
+        let fhir = FhirConfig {
+            base_url: firm.fhir.base_url.to_string(),
+            flavour: flavour(firm.fhir.flavour),
+            sign_in,
+            trust: trust(&firm.id, &firm.fhir.trust)?,
+            timeout: firm.fhir.timeout,
+            page: firm.fhir.page,
+            probe,
+        };
+        let fhir = FhirClient::new(fhir, credentials, clock.clone()).map_err(refused)?;
+        let filemaker = &firm.filemaker;
+        let database = FileMakerConfig {
+            url: filemaker.url.to_string(),
+            database: filemaker.database.clone(),
+            account: filemaker.account.clone(),
+            sessions: filemaker.sessions,
+            connect_timeout: filemaker.connect_timeout,
+            read_timeout: filemaker.read_timeout,
+            trust: trust(&firm.id, &filemaker.trust)?,
+            http1_only: filemaker.http1_only,
+            exchange_after_writes: filemaker.exchange_after_writes,
+            exchange_after: filemaker.exchange_after,
+        };
+        let password = secret(&filemaker.password).await?;
+        let filemaker = FileMaker::new(database, password, clock.clone()).map_err(refused)?;
+        Ok(Self { config: firm.clone(), fhir: Arc::new(fhir), filemaker: Arc::new(filemaker) })
+    }
+
+    /// All firms of a configuration.
+    pub async fn all(config: &Config, secrets: &dyn Secrets, clock: &Arc<dyn Clock>) -> Result<Vec<Self>, WiringError> {
+        let mut all = Vec::new();
+        for firm in &config.firms {
+            all.push(Self::new(firm, secrets, clock).await?);
+        }
+        Ok(all)
+    }
+
+    fn firm(&self) -> Firm {
+        Firm {
+            ports: FirmPorts { fhir: self.fhir.clone(), clinic: self.filemaker.clone() },
+            mapping: self.config.mapping.clone(),
+            zone: self.config.zone.clone(),
+            plan: self.config.plan,
+        }
+    }
+}
+
+/// A running relay: the engine and what it runs on.
+#[derive(Debug)]
+pub struct Relay {
+    pub database: Database,
+    engine: Engine,
+    clinics: Vec<Arc<FileMaker>>,
+}
+
+impl Relay {
+    pub async fn start(
+        config: &Config,
+        data: &Path,
+        key: &ClinicKey,
+        connected: &[Connected],
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, WiringError> {
+        let owner = Owner { station: config.station.id.clone(), boot: boot() };
+        let options = sqlite::Options { visibility: config.engine.visibility, ..sqlite::Options::default() };
+        let database = Database::open_with(&data.join(DATABASE), key, owner.clone(), clock.clone(), options)
+            .await
+            .map_err(|fault| WiringError::Database { fault })?;
+        let mut settings = Settings::new(owner, key.clone(), rand::random());
+        config.engine.apply(&mut settings);
+        // The embedded queue wakes whoever waits at once, and asking it costs nothing: an empty answer is the proof that nothing
+        // is left in it.
+        settings.receive_wait = RECEIVE_WAIT;
+        let shared = Shared { clock, queue: database.queue(), ledger: database.ledger(), audit: database.audit() };
+        let firms: BTreeMap<_, _> =
+            connected.iter().map(|connected| (connected.config.id.clone(), connected.firm())).collect();
+        let clinics = connected.iter().map(|connected| connected.filemaker.clone()).collect();
+        Ok(Self { engine: Engine::start(shared, firms, settings, None), database, clinics })
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.engine.handle.clone()
+    }
+
+    /// Waits until the engine has ended, by a drain or by a fault of our own storage; then signs out and closes the database.
+    pub async fn ended(self) -> Result<(), Fault> {
+        let ended = self.engine.ended().await;
+        for clinic in &self.clinics {
+            clinic.close().await;
+        }
+        let closed = self.database.close().await;
+        ended.and(closed)
+    }
+}
+
+/// A name for this run of the process.
+pub fn boot() -> BootId {
+    BootId::new(format!("{:016x}", rand::random::<u64>())).expect("sixteen hexadecimal digits")
+}
+
+/// The name under which a command that is not a relay works on the ledger.
+pub fn command_owner(station: &StationId) -> Owner {
+    Owner { station: station.clone(), boot: boot() }
+}
+
+fn flavour(flavour: config::Flavour) -> &'static Flavour {
+    match flavour {
+        config::Flavour::Generic => &Flavour::GENERIC,
+        config::Flavour::Medplum => &Flavour::MEDPLUM,
+    }
+}
+
+fn trust(firm: &FirmId, trust: &config::Trust) -> Result<Trust, WiringError> {
+    Ok(match trust {
+        config::Trust::System => Trust::System,
+        config::Trust::Authority(file) => Trust::Authority(std::fs::read(file).map_err(|error| {
+            WiringError::CertificateFile { firm: firm.clone(), file: file.display().to_string(), kind: error.kind() }
+        })?),
+        config::Trust::Pin(text) => {
+            Trust::Pin(Fingerprint::parse(text).ok_or_else(|| WiringError::Fingerprint { firm: firm.clone() })?)
+        }
+    })
+}
