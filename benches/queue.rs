@@ -5,12 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to print")]
 
-use std::{
-    path::Path,
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use chart_relay::adapters::{clock::SystemClock, sqlite::Database};
 use engine::{
@@ -25,6 +20,7 @@ use sqlx::{
     ConnectOptions as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
+use tokio::time::Instant;
 
 const BATCHES: [usize; 4] = [1, 10, 100, 1000];
 const FOR: Duration = Duration::from_secs(4);

@@ -31,7 +31,7 @@ suite!(sqlite: crate::ledger::Sqlite =>
     a_mark_during_the_run_is_not_forgotten
     a_run_that_ends_dead_waits_for_a_new_mark
     marks_join_to_the_earliest
-    what_is_due_comes_oldest_first
+    what_is_due_comes_in_the_order_it_became_due
     pages_follow_the_order_of_keys
     the_survey_counts
     dead_records_are_put_aside_and_back
@@ -52,7 +52,7 @@ suite!(memory: crate::ledger::Memory =>
     a_mark_during_the_run_is_not_forgotten
     a_run_that_ends_dead_waits_for_a_new_mark
     marks_join_to_the_earliest
-    what_is_due_comes_oldest_first
+    what_is_due_comes_in_the_order_it_became_due
     pages_follow_the_order_of_keys
     the_survey_counts
     dead_records_are_put_aside_and_back
@@ -355,7 +355,7 @@ async fn a_run_that_ends_later_is_wanted_again(world: impl World) {
         assert_eq!((record.wanted, record.attempts), (Some(wanted), attempts));
     }
     assert!(due(&ledger, 199).await.is_empty());
-    assert_eq!(due(&ledger, 300).await, ["2", "1"]);
+    assert_eq!(due(&ledger, 300).await, ["1", "2"]);
 }
 
 async fn a_mark_during_the_run_is_not_forgotten(world: impl World) {
@@ -435,7 +435,7 @@ async fn marks_join_to_the_earliest(world: impl World) {
     assert_eq!(ledger.renew(&[lease]).await.unwrap(), [true]);
 }
 
-async fn what_is_due_comes_oldest_first(world: impl World) {
+async fn what_is_due_comes_in_the_order_it_became_due(world: impl World) {
     let ledger = world.ledger();
     let cursor = RecordKey::cursor(firm("north"), ResourceType::new("Patient").unwrap(), "changes");
     ledger
@@ -453,9 +453,9 @@ async fn what_is_due_comes_oldest_first(world: impl World) {
         .await
         .unwrap();
     take(&ledger, &patient("first"), other()).await;
-    assert_eq!(due(&ledger, 50).await, ["wrong-clock", "first", "second", "third"]);
+    assert_eq!(due(&ledger, 50).await, ["wrong-clock", "second", "third", "first"]);
     let two = ledger.due(&firm("north"), at(50), HORIZON, 2).await.unwrap();
-    assert_eq!(two, [(patient("wrong-clock"), at(1)), (patient("first"), at(10))]);
+    assert_eq!(two, [(patient("wrong-clock"), at(1)), (patient("second"), at(20))]);
     assert!(ledger.due(&firm("east"), at(50), HORIZON, 2).await.unwrap().is_empty());
 }
 

@@ -179,10 +179,17 @@ impl Ledger for SqliteLedger {
         let rows = self
             .records(
                 sqlx::query(
-                    "SELECT key, first_seen FROM record INDEXED BY record_wanted
-                     WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?1
-                        AND (not_before <= ?2 OR not_before > ?3)
-                     ORDER BY first_seen, not_before, key LIMIT ?4",
+                    // Two ranges of one index, so that what waits for later is not walked through.
+                    "SELECT key, first_seen FROM (
+                        SELECT 0 AS rank, * FROM (
+                            SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
+                            WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?1 AND not_before > ?3
+                            ORDER BY not_before, key LIMIT ?4)
+                        UNION ALL SELECT 1, * FROM (
+                            SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
+                            WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?1 AND not_before <= ?2
+                            ORDER BY not_before, key LIMIT ?4))
+                     ORDER BY rank, not_before, key LIMIT ?4",
                 )
                 .bind(scope(firm, Kind::Link))
                 .bind(micros(now))

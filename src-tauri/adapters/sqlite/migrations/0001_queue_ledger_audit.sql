@@ -39,7 +39,7 @@ CREATE TABLE record (
     CHECK ((dead IS NULL) = (dead_since IS NULL))
 ) STRICT;
 -- Small beside the table: they hold what is wanted, held, dead or remarked, never all that is known.
-CREATE INDEX record_wanted ON record (scope, first_seen, not_before, key) WHERE first_seen IS NOT NULL AND dead IS NULL;
+CREATE INDEX record_wanted ON record (scope, not_before, key, first_seen) WHERE first_seen IS NOT NULL AND dead IS NULL;
 CREATE INDEX record_held ON record (key) WHERE station IS NOT NULL;
 CREATE INDEX record_dead ON record (key, scope, set_aside) WHERE dead IS NOT NULL;
 CREATE INDEX record_noticed ON record (key, scope) WHERE notice IS NOT NULL;
