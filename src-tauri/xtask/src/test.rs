@@ -1,0 +1,207 @@
+//! Every check and every test.
+
+use crate::{
+    machine::{self, Machine},
+    run::{answer, cargo, npm_ci, program, root, tool, tools, works},
+    stage::{Stage, Work, clock},
+};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+
+const CARGO_DENY: &str = "0.20.2";
+
+/// The same for every command that compiles, so that nothing is compiled twice.
+const WHOLE: [&str; 4] = ["--locked", "--workspace", "--features", "engine/fakes"];
+
+pub(crate) fn test() -> bool {
+    let machine = machine::prepare(true);
+    let stages = [
+        Stage { name: "formatting", work: formatting },
+        Stage { name: "licences", work: licences },
+        Stage { name: "clippy", work: law },
+        Stage { name: "docs", work: docs },
+        Stage { name: "tests", work: most_tests },
+        Stage { name: "real parts", work: real_parts },
+        Stage { name: "simulation", work: simulation },
+    ];
+    let count = stages.len();
+    let mut outcomes = Vec::new();
+    for (number, stage) in stages.into_iter().enumerate() {
+        println!("=== {}/{count} {} ===", number + 1, stage.name);
+        let name = stage.name;
+        let outcome = stage.run(machine);
+        println!("=== {name}: {} ===\n", clock(outcome.took));
+        outcomes.push((name, outcome));
+    }
+
+    for (_, outcome) in &outcomes {
+        for figure in &outcome.figures {
+            println!("{figure}");
+        }
+    }
+    println!("\n{:<12}{:>8}{:>8}{:>9}{:>8}", "stage", "passed", "failed", "not run", "time");
+    for (name, outcome) in &outcomes {
+        let (passed, failed, not_run) = (outcome.passed, outcome.failed, outcome.not_run.len());
+        println!("{name:<12}{passed:>8}{failed:>8}{not_run:>9}{:>8}", clock(outcome.took));
+    }
+    let all: Duration = outcomes.iter().map(|(_, outcome)| outcome.took).sum();
+    println!("{:<37}{:>8}", "all", clock(all));
+
+    let failures: Vec<_> =
+        outcomes.iter().flat_map(|(name, outcome)| outcome.failures.iter().map(move |what| (name, what))).collect();
+    if !failures.is_empty() {
+        println!("\nFailed:");
+        failures.iter().for_each(|(name, what)| println!("  {name}: {what}"));
+    }
+    let mut not_run: Vec<String> = outcomes.iter().flat_map(|(_, outcome)| outcome.not_run.clone()).collect();
+    not_run.extend(elsewhere(machine));
+    println!("\nNot run:");
+    not_run.iter().for_each(|what| println!("  {what}"));
+
+    let passed: u32 = outcomes.iter().map(|(_, outcome)| outcome.passed).sum();
+    let failed: u32 = outcomes.iter().map(|(_, outcome)| outcome.failed).sum();
+    println!("\n{passed} passed, {failed} failed, {} skipped", not_run.len());
+    failed == 0
+}
+
+/// What no stage runs on this machine.
+fn elsewhere(machine: Machine) -> Vec<String> {
+    let mut not_run = Vec::new();
+    if cfg!(target_os = "linux") {
+        if !machine.keychain {
+            not_run.push("the keychain of Linux: D-Bus or GNOME Keyring is missing".to_owned());
+        }
+        not_run.push("the keychains of Windows and macOS, their sockets and clocks: this is Linux".to_owned());
+    } else {
+        not_run.push("the keychain: it is tested on Linux only, against GNOME Keyring".to_owned());
+    }
+    not_run.push(
+        "known vulnerabilities of dependencies (`cargo deny check advisories`): needs a database from the network"
+            .into(),
+    );
+    not_run.push("Helios hfs: building it takes the better part of an hour (`cargo xtask conformance`)".to_owned());
+    not_run
+}
+
+fn cannot_build() -> Work {
+    Work::NotRun("what must be built: see the first lines".to_owned())
+}
+
+fn formatting(_: Machine) -> Work {
+    if !machine::component("rustfmt") {
+        return Work::NotRun("formatting: rustfmt is missing and cannot be installed".to_owned());
+    }
+    Work::Check(cargo(["fmt", "--all", "--check"]))
+}
+
+fn licences(_: Machine) -> Work {
+    let ours = tool("cargo-deny");
+    let deny: PathBuf = if answer(&ours, &["--version"]).is_some() {
+        ours
+    } else if answer("cargo-deny", &["--version"]).is_some() {
+        "cargo-deny".into()
+    } else {
+        println!("Installing cargo-deny {CARGO_DENY} into {} (once; some minutes) ...", tools().display());
+        let version = format!("cargo-deny@{CARGO_DENY}");
+        let mut install = cargo(["install", "--quiet", "--locked", "--no-default-features", &version, "--root"]);
+        if !works(install.arg(tools())) {
+            return Work::NotRun("licences: cargo-deny is missing and cannot be installed".to_owned());
+        }
+        ours
+    };
+    let mut check = program(deny);
+    check.args([
+        "--workspace",
+        "--all-features",
+        "--locked",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "bans",
+        "sources",
+    ]);
+    Work::Check(check)
+}
+
+fn law(machine: Machine) -> Work {
+    if !machine.builds {
+        return cannot_build();
+    }
+    if !machine::component("clippy") {
+        return Work::NotRun("clippy: it is missing and cannot be installed".to_owned());
+    }
+    Work::Check(cargo(["clippy"].into_iter().chain(WHOLE).chain(["--all-targets", "--", "-D", "warnings"])))
+}
+
+fn docs(machine: Machine) -> Work {
+    if !machine.builds {
+        return cannot_build();
+    }
+    let mut doc = cargo(["doc"].into_iter().chain(WHOLE).chain(["--no-deps", "--document-private-items"]));
+    // This is the documentation of a program: it may lead to what is private.
+    doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
+    Work::Check(doc)
+}
+
+/// Names of all integration tests, whether Cargo.toml knows of them or not: cargo complains of those that it does not know.
+fn integration_tests() -> BTreeSet<String> {
+    let folders = ["tests", "src-tauri/engine/tests", "src-tauri/simulators/tests"];
+    let entries = folders.iter().filter_map(|folder| fs::read_dir(root().join(folder)).ok()).flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "rs") || path.join("main.rs").is_file())
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect()
+}
+
+fn is_real(name: &str) -> bool {
+    name.starts_with("real")
+}
+
+fn tests_named(names: &[&str], more: &[&str]) -> std::process::Command {
+    let mut command = cargo(["test"].into_iter().chain(WHOLE).chain(["--no-fail-fast"]));
+    for name in names {
+        command.args(["--test", name]);
+    }
+    command.args(more);
+    command
+}
+
+fn most_tests(machine: Machine) -> Work {
+    if !machine.builds {
+        return cannot_build();
+    }
+    let names = integration_tests();
+    let here = |name: &&str| !is_real(name) && *name != "simulation" && (machine.keychain || *name != "keychain");
+    let names: Vec<&str> = names.iter().map(String::as_str).filter(here).collect();
+    let tests = tests_named(&names, &["--lib", "--bins", "--", "--skip", PUBLIC_CLIENT]);
+    let examples = cargo(["test"].into_iter().chain(WHOLE).chain(["--doc"]));
+    Work::Tests { first: Vec::new(), tests: vec![tests, examples] }
+}
+
+/// The module with the test that needs Node.js among those of the simulators.
+const PUBLIC_CLIENT: &str = "public_client::";
+
+fn real_parts(machine: Machine) -> Work {
+    if !machine.builds {
+        return cannot_build();
+    }
+    if !machine.node {
+        return Work::NotRun("servers and clients that we did not write: Node.js is missing".to_owned());
+    }
+    let names = integration_tests();
+    let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_real(name)).collect();
+    let folders = fs::read_dir(root().join("tests/real")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let first =
+        folders.filter(|folder| folder.join("package-lock.json").is_file()).filter_map(|folder| npm_ci(&folder));
+    let tests = vec![tests_named(&names, &[]), tests_named(&["filemaker"], &["--", PUBLIC_CLIENT])];
+    Work::Tests { first: first.collect(), tests }
+}
+
+fn simulation(machine: Machine) -> Work {
+    if !machine.builds {
+        return cannot_build();
+    }
+    let simulation = ["--locked", "--profile", "simulation", "--package", "engine", "--features", "fakes"];
+    let tests = cargo(["test"].into_iter().chain(simulation).chain(["--test", "simulation", "--", "--nocapture"]));
+    Work::Tests { first: Vec::new(), tests: vec![tests] }
+}
