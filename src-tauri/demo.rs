@@ -2,6 +2,8 @@
 //! measurements and notes arriving at a lively pace, and mishaps. Everything goes through the real clients, queue, ledger and audit
 //! log; the database and the secrets are thrown away at the end, and no keychain is touched.
 
+#![allow(clippy::disallowed_methods, reason = "the people of the demo live by the machine's clock")]
+
 mod clinic;
 mod mishaps;
 mod show;

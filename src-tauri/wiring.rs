@@ -1,5 +1,7 @@
 //! The one place that sees both sides: configuration and secrets become ports, ports become a running engine.
 
+#![allow(clippy::disallowed_methods, reason = "time and chance enter here")]
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use engine::{
