@@ -37,6 +37,8 @@ pub enum Order {
     Run(Vec<RecordKey>),
     /// Look for due records now.
     Look,
+    /// Take what is there now, even while paused, until a receive comes back empty.
+    Pass,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,8 @@ impl Consumer {
     /// Works until the gate is closed for good and what runs is finished; `Err` where our own storage is at fault.
     pub async fn work(&self, mut gate: watch::Receiver<Gate>, orders: &mut mpsc::Receiver<Order>) -> Result<(), Fault> {
         let settings = &self.reconciler.settings;
+        // What an earlier life had on its desk is nobody's now: it must become visible again.
+        self.keeper.release_all();
         let mut desk = Desk {
             active: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -103,11 +107,13 @@ impl Consumer {
         let mut pause = Duration::ZERO;
         // The last look found more records due than there was room for.
         let mut more = false;
+        let mut pass = false;
         let mut due = tokio::time::interval(settings.due_every);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let now = *gate.borrow_and_update();
-            if now != Gate::Open {
+            let open = now == Gate::Open || (now == Gate::Shut && pass);
+            if !open {
                 // What it may have taken already becomes visible again by itself.
                 receiving = None;
             }
@@ -124,7 +130,7 @@ impl Consumer {
             let delivered = desk.active.values().filter(|active| !active.tickets.is_empty()).count();
             let free = settings.runs.saturating_sub(delivered);
             let room = settings.runs.saturating_sub(desk.active.len() - delivered);
-            if receiving.is_none() && now == Gate::Open && free > 0 {
+            if receiving.is_none() && open && free > 0 {
                 let max = free.min(settings.receive_batch);
                 let pause = std::mem::take(&mut pause);
                 let receive = async move {
@@ -144,10 +150,17 @@ impl Consumer {
                     acknowledging = None;
                     acknowledged?;
                 }
+                // Before what was received: once a pause is acknowledged, nothing more is taken.
+                changed = gate.changed() => if changed.is_err() {
+                    return Ok(());
+                },
                 received = wait(&mut receiving) => {
                     receiving = None;
                     match received {
-                        Ok(deliveries) => self.received(&mut desk, deliveries).await?,
+                        Ok(deliveries) => {
+                            pass &= !deliveries.is_empty();
+                            self.received(&mut desk, deliveries).await?;
+                        }
                         Err(fault) if fault.class == Class::Fatal => return Err(fault),
                         Err(fault) => {
                             tracing::warn!(%fault, "the queue did not answer");
@@ -155,7 +168,7 @@ impl Consumer {
                         }
                     }
                 }
-                Some(order) = orders.recv() => match order {
+                Some(order) = orders.recv(), if now != Gate::Closed => match order {
                     Order::Run(keys) => {
                         let seen = self.reconciler.clock.now();
                         for key in keys {
@@ -163,12 +176,13 @@ impl Consumer {
                         }
                     }
                     Order::Look => due.reset_immediately(),
+                    Order::Pass => {
+                        pass = true;
+                        due.reset_immediately();
+                    }
                 },
-                changed = gate.changed() => if changed.is_err() {
-                    return Ok(());
-                },
-                _ = due.tick(), if now == Gate::Open && room > 0 => more = self.look_for_due(&mut desk, room).await?,
-                () = std::future::ready(()), if more && now == Gate::Open && room > settings.runs / 2 => {
+                _ = due.tick(), if open && room > 0 => more = self.look_for_due(&mut desk, room).await?,
+                () = std::future::ready(()), if more && open && room > settings.runs / 2 => {
                     more = self.look_for_due(&mut desk, room).await?;
                 }
             }
@@ -177,7 +191,7 @@ impl Consumer {
 
     /// Takes a delivery apart and puts its hints on the desk.
     async fn received(&self, desk: &mut Desk, deliveries: Vec<Delivery>) -> Result<(), Fault> {
-        self.status.received(deliveries.is_empty());
+        self.status.received(deliveries.len());
         let mut blocked: Vec<(Receipt, Vec<Want>)> = Vec::new();
         for delivery in deliveries {
             self.keeper.keep(delivery.receipt.clone());
@@ -314,7 +328,11 @@ impl Consumer {
             let end = std::panic::AssertUnwindSafe(run.once(&key, first_seen)).catch_unwind().await;
             let end = match end {
                 Ok(end) => end,
-                Err(_) => run.panicked(&key, first_seen).await,
+                // Should even noting that panic, the key must not stay on the desk for ever.
+                Err(_) => std::panic::AssertUnwindSafe(run.panicked(&key, first_seen))
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|_| Ok(End::NotCovered(Fault::new(Class::Retry, Code::Unexpected)))),
             };
             (key, end)
         });
@@ -349,6 +367,9 @@ impl Consumer {
                     desk.open.remove(receipt);
                 }
                 self.not_covered(active.tickets.into_iter(), fault)?;
+                // If it was found as due it would be found again at once, and as fast as our storage can refuse it.
+                let pause = self.reconciler.settings.backoff.base;
+                desk.postponed.insert(key.clone(), self.reconciler.clock.elapsed() + pause);
             }
         }
         if again || !active.later.is_empty() {

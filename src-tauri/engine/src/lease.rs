@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -57,7 +57,8 @@ pub struct Keeper {
     clock: Arc<dyn Clock>,
     ledger: Arc<dyn Ledger>,
     queue: Arc<dyn Queue>,
-    leases: Mutex<BTreeMap<RecordKey, Arc<HeldLease>>>,
+    /// Weak, so that a run that is dropped on its way lets its lease run out.
+    leases: Mutex<BTreeMap<RecordKey, Weak<HeldLease>>>,
     receipts: Mutex<BTreeSet<Receipt>>,
 }
 
@@ -74,13 +75,14 @@ impl Keeper {
             clock: self.clock.clone(),
             lease,
         });
-        lock(&self.leases).insert(held.lease.key.clone(), held.clone());
+        lock(&self.leases).insert(held.lease.key.clone(), Arc::downgrade(&held));
         held
     }
 
     pub fn let_go(&self, held: &HeldLease) {
         let mut leases = lock(&self.leases);
-        if leases.get(&held.lease.key).is_some_and(|current| current.lease.epoch == held.lease.epoch) {
+        let current = leases.get(&held.lease.key).and_then(Weak::upgrade);
+        if current.is_none_or(|current| current.lease.epoch == held.lease.epoch) {
             leases.remove(&held.lease.key);
         }
     }
@@ -94,21 +96,24 @@ impl Keeper {
         lock(&self.receipts).remove(receipt)
     }
 
-    /// Those of these deliveries that are still ours.
-    pub fn still_ours(&self, receipts: &[Receipt]) -> Vec<Receipt> {
-        let kept = lock(&self.receipts);
-        receipts.iter().filter(|receipt| kept.contains(receipt)).cloned().collect()
+    /// No delivery is kept any longer.
+    pub fn release_all(&self) {
+        lock(&self.receipts).clear();
     }
 
     fn keeps(&self, key: &RecordKey) -> bool {
-        lock(&self.leases).contains_key(key)
+        lock(&self.leases).get(key).is_some_and(|held| held.strong_count() > 0)
     }
 
     /// Renews leases until dropped; `Err` only where our own storage is at fault.
     pub async fn renew_leases(&self, term: Duration) -> Result<(), crate::error::Fault> {
         loop {
             tokio::time::sleep(term / 3).await;
-            let held: Vec<_> = lock(&self.leases).values().cloned().collect();
+            let held: Vec<Arc<HeldLease>> = {
+                let mut leases = lock(&self.leases);
+                leases.retain(|_, held| held.strong_count() > 0);
+                leases.values().filter_map(Weak::upgrade).collect()
+            };
             if held.is_empty() {
                 continue;
             }

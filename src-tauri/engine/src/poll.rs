@@ -49,8 +49,8 @@ pub struct Poller {
 
 /// Why a poll did not complete.
 enum Unfinished {
-    /// Another station is at it.
-    Busy,
+    /// Another station is at it, with this epoch of the cursor's lease.
+    Busy(u64),
     /// Another station took over.
     NotOurs,
     Fault(Fault),
@@ -62,6 +62,21 @@ impl From<LedgerError> for Unfinished {
             LedgerError::Lost => Unfinished::NotOurs,
             LedgerError::Fault(fault) => Unfinished::Fault(fault),
         }
+    }
+}
+
+/// What is known of another station's polls: one that takes the cursor again and again is getting on; one that only keeps
+/// its lease alive may hang, and proves nothing.
+#[derive(Default)]
+struct Elsewhere {
+    poll: Option<u64>,
+    sweep: Option<u64>,
+}
+
+impl Elsewhere {
+    fn moves_on(&mut self, sweep: bool, epoch: u64) -> bool {
+        let last = if sweep { &mut self.sweep } else { &mut self.poll };
+        last.replace(epoch) != Some(epoch)
     }
 }
 
@@ -77,6 +92,7 @@ impl Poller {
         let mut next_poll = clock.elapsed();
         let mut next_sweep = clock.elapsed();
         let mut failures = 0;
+        let mut elsewhere = Elsewhere::default();
         loop {
             let wait = next_poll.min(next_sweep).saturating_sub(clock.elapsed());
             let asked = tokio::select! {
@@ -108,10 +124,11 @@ impl Poller {
             let sweeps = clock.elapsed() >= next_sweep;
             let result = if sweeps { self.sweep(firm).await } else { self.poll(firm).await };
             match result {
-                Ok(()) | Err(Unfinished::NotOurs | Unfinished::Busy) => {
+                Ok(()) | Err(Unfinished::NotOurs | Unfinished::Busy(_)) => {
                     failures = 0;
-                    if matches!(result, Err(Unfinished::Busy)) {
-                        // It is being done; a holder that died shows as an overdue lease.
+                    if let Err(Unfinished::Busy(epoch)) = result
+                        && elsewhere.moves_on(sweeps, epoch)
+                    {
                         self.status.poll(&self.firm, &self.resource, |poll, now| {
                             *(if sweeps { &mut poll.swept } else { &mut poll.polled }) = Some(now);
                         });
@@ -288,7 +305,7 @@ impl Poller {
             }
             Take::Busy(held) => {
                 self.watch.observe(&key, &held, asked);
-                Err(Unfinished::Busy)
+                Err(Unfinished::Busy(held.stamp.epoch))
             }
         }
     }

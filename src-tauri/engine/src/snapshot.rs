@@ -27,6 +27,8 @@ pub struct ConnectionView {
     pub health: Health,
     /// Time since the last answer.
     pub silent_for: Option<Duration>,
+    /// It is asked at least so often whether it is there.
+    pub probe_every: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +119,8 @@ pub struct Snapshot {
     /// Time since a receive last came back, and since one last came back empty.
     pub received: Option<Duration>,
     pub received_empty: Option<Duration>,
+    /// Time since the figures of the queue and of the ledger were last read.
+    pub counted: Option<Duration>,
     pub records: u64,
     pub wanted: u64,
     pub oldest_wanted: Option<Duration>,
@@ -141,11 +145,18 @@ pub struct Limits {
     pub away: Duration,
     /// The queue must have answered within this.
     pub receive: Duration,
+    /// The figures of queue and ledger must be younger than this.
+    pub count: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { waiting: Duration::from_secs(120), away: Duration::from_secs(60), receive: Duration::from_secs(90) }
+        Self {
+            waiting: Duration::from_secs(120),
+            away: Duration::from_secs(60),
+            receive: Duration::from_secs(90),
+            count: Duration::from_secs(30),
+        }
     }
 }
 
@@ -162,6 +173,7 @@ impl Snapshot {
             queue_in_flight: 0,
             received: None,
             received_empty: None,
+            counted: None,
             records: 0,
             wanted: 0,
             oldest_wanted: None,
@@ -198,12 +210,16 @@ impl Snapshot {
                 };
             }
         }
-        let silence = self
-            .polls
-            .iter()
-            .filter_map(|poll| poll.polled.filter(|polled| *polled > poll.every * 3))
-            .chain(self.received.filter(|received| *received > limits.receive))
-            .max();
+        let silence =
+            self.polls
+                .iter()
+                .filter_map(|poll| poll.polled.filter(|polled| *polled > poll.every * 3))
+                .chain(self.connections.iter().filter_map(|connection| {
+                    connection.silent_for.filter(|silent| *silent > connection.probe_every * 3)
+                }))
+                .chain(self.received.filter(|received| *received > limits.receive))
+                .chain(self.counted.filter(|counted| *counted > limits.count))
+                .max();
         if let (Some(for_), None) = (silence, self.paused_until) {
             return Verdict::NoNews { for_ };
         }
@@ -211,6 +227,7 @@ impl Snapshot {
             return Verdict::Paused { until };
         }
         let proven = self.received_empty.is_some()
+            && self.counted.is_some()
             && self.polls.iter().all(|poll| poll.polled.is_some() && poll.swept.is_some())
             && self.connections.iter().all(|connection| connection.health == Health::Up);
         let busy = self.wanted > 0 || self.queue_waiting > 0 || !self.running.is_empty() || self.queue_in_flight > 0;

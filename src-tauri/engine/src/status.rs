@@ -30,6 +30,7 @@ pub struct Board {
     pub recent: VecDeque<Event>,
     pub received: Option<Duration>,
     pub received_empty: Option<Duration>,
+    pub counted: Option<Duration>,
     pub polls: BTreeMap<(FirmId, ResourceType), Poll>,
 }
 
@@ -63,16 +64,20 @@ impl Status {
         board.running.extend(keys.cloned());
     }
 
-    /// A receive came back.
-    pub fn received(&self, empty: bool) {
+    /// A receive came back with so many deliveries.
+    pub fn received(&self, deliveries: usize) {
         let now = self.clock.elapsed();
         let mut board = self.board();
         board.received = Some(now);
-        if empty {
+        board.totals.deliveries += deliveries as u64;
+        if deliveries == 0 {
             board.received_empty = Some(now);
-        } else {
-            board.totals.deliveries += 1;
         }
+    }
+
+    /// Queue and ledger said how they stand.
+    pub fn counted(&self) {
+        self.board().counted = Some(self.clock.elapsed());
     }
 
     pub fn poll(&self, firm: &FirmId, resource: &ResourceType, change: impl FnOnce(&mut Poll, Duration)) {

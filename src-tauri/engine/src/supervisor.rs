@@ -37,6 +37,9 @@ use crate::{
     status::Status,
 };
 
+/// How long a snapshot waits for the figures of queue and ledger.
+const FIGURES_WITHIN: Duration = Duration::from_secs(5);
+
 /// What may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
@@ -283,6 +286,11 @@ impl Supervisor {
                 }
                 () = stop.notified(), if deadline.is_none() => {
                     this.show(|face| face.phase = Phase::Draining);
+                    // At once: a drain may be over before the next snapshot is due.
+                    this.publish.send_modify(|snapshot| {
+                        snapshot.revision += 1;
+                        snapshot.phase = Phase::Draining;
+                    });
                     this.gate.send_replace(Gate::Closed);
                     deadline = Some(tokio::time::sleep(this.reconciler.settings.drain_grace).boxed());
                 }
@@ -408,10 +416,11 @@ impl Supervisor {
                 connection.health == Health::Up && silent.is_some_and(|silent| silent < serves.plan.probe_every);
             if !fresh && !quiet {
                 let probe = match side {
-                    Side::Fhir => serves.ports.fhir.probe().await,
-                    Side::FileMaker => serves.ports.clinic.probe().await,
+                    Side::Fhir => serves.ports.fhir.probe(),
+                    Side::FileMaker => serves.ports.clinic.probe(),
                 };
-                match probe {
+                let probe = tokio::time::timeout(serves.plan.probe_every, probe).await;
+                match probe.unwrap_or_else(|_| Err(Fault::new(Class::Away, Code::TimedOut))) {
                     Ok(()) => {
                         failures = 0;
                         connections.answered(firm, side);
@@ -470,7 +479,7 @@ impl Supervisor {
                 for poller in &self.sync_now {
                     poller.notify_one();
                 }
-                let _ = self.orders.try_send(Order::Look);
+                let _ = self.orders.try_send(Order::Pass);
             }
             Action::Pause { until } => {
                 self.show(|face| face.paused_until = Some(until));
@@ -523,10 +532,15 @@ impl Supervisor {
     }
 
     async fn publish_snapshot(&self) {
-        let survey = self.shared.ledger.survey().await;
-        let depth = self.shared.queue.depth().await;
-        let board = self.status.read();
+        // A storage that does not answer must not stand still in the picture as one that is well.
+        let figures = async { Ok((self.shared.ledger.survey().await?, self.shared.queue.depth().await?)) };
+        let figures = tokio::time::timeout(FIGURES_WITHIN, figures).await;
+        let figures = figures.unwrap_or_else(|_| Err(Fault::new(Class::Away, Code::TimedOut)));
         let face = self.face();
+        if figures.is_ok() {
+            self.status.counted();
+        }
+        let board = self.status.read();
         let now = self.shared.clock.now();
         let elapsed = self.shared.clock.elapsed();
         let ago = |then: Option<Duration>| then.map(|then| elapsed.saturating_sub(then));
@@ -542,10 +556,11 @@ impl Supervisor {
             .all()
             .into_iter()
             .map(|((firm, side), connection)| ConnectionView {
-                firm,
-                side,
                 health: connection.health,
                 silent_for: ago(connection.answered),
+                probe_every: self.reconciler.firms.get(&firm).map(|firm| firm.plan.probe_every).unwrap_or_default(),
+                firm,
+                side,
             })
             .collect();
         next.polls = self
@@ -563,12 +578,10 @@ impl Supervisor {
                 }
             })
             .collect();
-        if let Ok(depth) = depth {
+        // Figures that could not be read stay what they were; the verdict sees how old they are.
+        if let Ok((survey, depth)) = figures {
             next.queue_waiting = depth.waiting;
             next.queue_in_flight = depth.in_flight;
-        }
-        // Figures that could not be read stay what they were; the verdict sees how old the rest is.
-        if let Ok(survey) = survey {
             next.records = survey.records;
             next.wanted = survey.wanted;
             next.oldest_wanted = survey.oldest_wanted.map(|oldest| now.duration_since(oldest).unsigned_abs());
@@ -578,6 +591,7 @@ impl Supervisor {
         }
         next.received = ago(board.received);
         next.received_empty = ago(board.received_empty);
+        next.counted = ago(board.counted);
         next.running = board.running;
         next.leases_overdue = self.watch.all_overdue(elapsed).len() as u64;
         next.totals = board.totals;
