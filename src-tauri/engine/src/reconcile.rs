@@ -29,7 +29,7 @@ use crate::{
     merge::{Merge, merge},
     ports::{AuditLog, Clock, Ledger, Read, Resource},
     retry::Budget,
-    row::{Fields, Row, Value},
+    row::{Fields, ModId, Row, RowId, Value},
     settings::{Firm, Settings},
     snapshot::What,
 };
@@ -484,10 +484,13 @@ impl Run<'_> {
                 None,
             )));
         }
-        let edit = firm.ports.clinic.edit(&mapping.table, &row.id, &row.mod_id, &write);
+        let edit = async {
+            let mod_id = firm.ports.clinic.edit(&mapping.table, &row.id, &row.mod_id, &write).await?;
+            Ok((row.id.clone(), mod_id))
+        };
         Ok(match self.write(state, Act::EditRow, &write, Some(row), edit).await? {
-            Ok(mod_id) => {
-                state.row = Some((row.id.clone(), mod_id));
+            Ok(written) => {
+                state.row = Some(written);
                 state.base.extend(hashes(&reconciler.hasher, self.key(), &write));
                 // The version moved on: no older edit can land any more.
                 state.intents.retain(|intent| intent.expected.is_none());
@@ -545,14 +548,14 @@ impl Run<'_> {
     }
 
     /// A guarded write with everything around it. `Err` inside is the side's fault, its intent kept only if it may still land.
-    async fn write<T>(
+    async fn write(
         &self,
         state: &mut LinkState,
         act: Act,
         fields: &Fields,
         row: Option<&Row>,
-        write: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<Result<T, Fault>, Stop> {
+        write: impl Future<Output = Result<(RowId, ModId), Fault>>,
+    ) -> Result<Result<(RowId, ModId), Fault>, Stop> {
         let Run { reconciler, held, .. } = self;
         if !held.may_write() {
             return Err(Stop::LeaseLost);
@@ -584,9 +587,9 @@ impl Run<'_> {
         let written = write.await;
         reconciler.note(&self.key().firm, Side::FileMaker, written.as_ref().err());
         match &written {
-            Ok(_) => {
+            Ok((_, mod_id)) => {
                 state.settle_last();
-                close(Audited::Done { version: None }).await?;
+                close(Audited::Done { version: Some(mod_id.0.clone()) }).await?;
             }
             Err(fault) if fault.class == Class::Unknown => close(Audited::Unknown { code: fault.code }).await?,
             Err(fault) => {
