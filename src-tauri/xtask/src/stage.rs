@@ -19,8 +19,10 @@ pub(crate) enum Work {
     Check(Command),
     /// What must be done first, and programs that say `test result:`.
     Tests { first: Vec<Command>, tests: Vec<Command> },
-    /// With the reason.
+    /// With the reason: something optional is missing.
     NotRun(String),
+    /// With the reason: what nobody can do without is missing.
+    Impossible(String),
 }
 
 /// What came of it.
@@ -42,6 +44,7 @@ impl Stage {
         let mut outcome = Outcome::default();
         match (self.work)(machine) {
             Work::NotRun(reason) => outcome.not_run.push(reason),
+            Work::Impossible(reason) => outcome.fail(reason),
             Work::Check(mut command) => {
                 if works(command.stdin(Stdio::null())) {
                     outcome.passed = 1;

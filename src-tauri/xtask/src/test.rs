@@ -3,7 +3,7 @@
 use crate::{
     machine::{self, Machine},
     run::{answer, cargo, npm_ci, program, root, tool, tools, works},
-    stage::{Stage, Work, clock},
+    stage::{Outcome, Stage, Work, clock},
 };
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
@@ -52,7 +52,10 @@ pub(crate) fn test() -> bool {
         println!("\nFailed:");
         failures.iter().for_each(|(name, what)| println!("  {name}: {what}"));
     }
-    let mut not_run: Vec<String> = outcomes.iter().flat_map(|(_, outcome)| outcome.not_run.clone()).collect();
+    let left_out = |(name, outcome): &(&str, Outcome)| -> Vec<String> {
+        outcome.not_run.iter().map(|what| format!("{name}: {what}")).collect()
+    };
+    let mut not_run: Vec<String> = outcomes.iter().flat_map(left_out).collect();
     not_run.extend(elsewhere(machine));
     println!("\nNot run:");
     not_run.iter().for_each(|what| println!("  {what}"));
@@ -83,12 +86,12 @@ fn elsewhere(machine: Machine) -> Vec<String> {
 }
 
 fn cannot_build() -> Work {
-    Work::NotRun("what must be built: see the first lines".to_owned())
+    Work::Impossible("nothing can be built here: the first lines say what is missing".to_owned())
 }
 
 fn formatting(_: Machine) -> Work {
     if !machine::component("rustfmt") {
-        return Work::NotRun("formatting: rustfmt is missing and cannot be installed".to_owned());
+        return Work::NotRun("rustfmt is missing and cannot be installed".to_owned());
     }
     Work::Check(cargo(["fmt", "--all", "--check"]))
 }
@@ -104,7 +107,7 @@ fn licences(_: Machine) -> Work {
         let version = format!("cargo-deny@{CARGO_DENY}");
         let mut install = cargo(["install", "--quiet", "--locked", "--no-default-features", &version, "--root"]);
         if !works(install.arg(tools())) {
-            return Work::NotRun("licences: cargo-deny is missing and cannot be installed".to_owned());
+            return Work::NotRun("cargo-deny is missing and cannot be installed".to_owned());
         }
         ours
     };
@@ -127,7 +130,7 @@ fn law(machine: Machine) -> Work {
         return cannot_build();
     }
     if !machine::component("clippy") {
-        return Work::NotRun("clippy: it is missing and cannot be installed".to_owned());
+        return Work::NotRun("it is missing and cannot be installed".to_owned());
     }
     Work::Check(cargo(["clippy"].into_iter().chain(WHOLE).chain(["--all-targets", "--", "-D", "warnings"])))
 }
