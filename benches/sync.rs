@@ -7,7 +7,12 @@
 //!
 //! `cargo bench --bench sync`; exit code 1 if a target is missed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that fails has nothing to print")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a benchmark that fails has nothing to print, and time is what it measures"
+)]
 
 use std::{
     path::Path,

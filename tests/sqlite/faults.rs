@@ -124,13 +124,13 @@ fn a_read_only_file_is_said_at_the_door() {
     }
     assert!(std::env::var_os(AS_NOBODY).is_none(), "nobody may write the file");
     let me = std::env::current_exe().unwrap();
-    let status = std::process::Command::new(me)
+    let output = std::process::Command::new(me)
         .args(["--exact", "faults::a_read_only_file_is_said_at_the_door"])
         .env(AS_NOBODY, &path)
         .uid(NOBODY)
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! A small world under full control: in-memory ports whose every call is logged and may be made to fail, hang, panic or lose its
 //! answer by a rule that a test sets and changes as it goes.
 
+#![allow(dead_code, reason = "a stage offers what some scenes need, and not all of them are written")]
+
 use std::{
     collections::BTreeMap,
     fmt,
