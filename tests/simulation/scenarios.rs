@@ -1,7 +1,9 @@
 //! Single situations that random worlds meet too seldom, or cannot judge.
 
+mod charts;
 mod cost;
 mod silence;
 mod stage;
 mod takeover;
+mod trouble;
 mod workers;

@@ -284,8 +284,8 @@ impl Consumer {
     /// True if there may be more.
     async fn look_for_due(&self, desk: &mut Desk, room: usize) -> Result<bool, Fault> {
         let reconciler = &self.reconciler;
-        reconciler.budget.tick();
         let elapsed = reconciler.clock.elapsed();
+        reconciler.budget.tick(elapsed);
         desk.postponed.retain(|_, until| *until > elapsed);
         let firms: Vec<&FirmId> =
             reconciler.firms.keys().filter(|firm| reconciler.connections.blocked(firm).is_none()).collect();

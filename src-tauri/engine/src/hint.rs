@@ -76,3 +76,27 @@ pub fn decode(body: &str) -> Result<Vec<Hint>, Malformed> {
         Body { v, .. } => Err(Malformed::Version(v)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hints_of_this_version_are_read() {
+        const HINT: &str =
+            r#"{"firm":"north","resource":"Patient","id":"p1","origin":"push","at":"2026-03-02T08:00:00Z"}"#;
+        let body = |version: u32, hints: &str| format!(r#"{{"v":{version},"hints":[{hints}]}}"#);
+        let hints = decode(&body(1, HINT)).unwrap();
+        assert_eq!(decode(&encode(hints.clone())), Ok(hints));
+        assert_eq!(decode(&body(1, "")), Err(Malformed::Empty));
+        assert_eq!(decode(&body(2, HINT)), Err(Malformed::Version(2)));
+        assert_eq!(decode(&" ".repeat(MAX_BODY_BYTES + 1)), Err(Malformed::TooLarge(MAX_BODY_BYTES + 1)));
+        let more = HINT.replacen('{', r#"{"name":"SYNTHETIC","#, 1);
+        let elsewhere = HINT.replace("p1", "../p1");
+        for odd in ["", "{", "null", "[]", "not a hint", &body(1, &more), &body(1, &elsewhere), &body(1, "{}")] {
+            let malformed = decode(odd).unwrap_err();
+            assert!(matches!(malformed, Malformed::NotAHint { .. }), "{odd}");
+            assert!(!malformed.to_string().contains("SYNTHETIC"), "it quotes nothing");
+        }
+    }
+}

@@ -240,3 +240,98 @@ impl Snapshot {
         Verdict::UpToDate { at: self.at }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_well() -> Snapshot {
+        let mut well = Snapshot::empty(Timestamp::UNIX_EPOCH);
+        let second = Some(Duration::from_secs(1));
+        let firm = FirmId::new("north").unwrap();
+        well.connections = Side::BOTH
+            .map(|side| ConnectionView {
+                firm: firm.clone(),
+                side,
+                health: Health::Up,
+                silent_for: second,
+                probe_every: Duration::from_secs(20),
+            })
+            .to_vec();
+        well.polls = vec![PollView {
+            firm,
+            resource: ResourceType::new("Patient").unwrap(),
+            every: Duration::from_secs(10),
+            polled: second,
+            swept: second,
+            watermark: None,
+        }];
+        (well.received, well.received_empty, well.counted) = (second, second, second);
+        well
+    }
+
+    /// The troubles in order of precedence; each beats all that come after it, and any of them beats "up to date".
+    #[test]
+    fn up_to_date_is_said_only_when_everything_holds_and_the_worst_goes_first() {
+        type Trouble = fn(&mut Snapshot);
+        let long = Duration::from_secs(10_000);
+        let word = |snapshot: &Snapshot| {
+            let verdict = serde_json::to_value(snapshot.judge(&Limits::default())).unwrap();
+            verdict["is"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(word(&all_well()), "up-to-date");
+        let troubles: [(&str, Trouble); 20] = [
+            ("needs-attention", |s| s.dead = 1),
+            ("needs-attention", |s| s.leases_overdue = 1),
+            ("needs-attention", |s| s.fatal = Some(Code::DatabaseFull)),
+            ("needs-attention", |s| {
+                let since = Timestamp::UNIX_EPOCH;
+                s.connections[0].health =
+                    Health::Stopped { since, code: Code::SignInRefused, subject: None, vendor: None };
+            }),
+            ("cannot-reach", |s| {
+                let since = Timestamp::UNIX_EPOCH;
+                let code = Code::Unreachable;
+                s.connections[1].health = Health::Away { since, code, vendor: None, failed_probes: 3 };
+                s.connections[1].silent_for = None;
+            }),
+            ("no-news", |s| s.polls[0].polled = Some(Duration::from_secs(31))),
+            ("no-news", |s| s.received = Some(Duration::from_secs(91))),
+            ("no-news", |s| s.counted = Some(Duration::from_secs(31))),
+            ("no-news", |s| s.connections[0].silent_for = Some(Duration::from_secs(61))),
+            ("paused", |s| s.paused_until = Some(Timestamp::UNIX_EPOCH)),
+            ("working", |s| s.wanted = 1),
+            ("working", |s| s.queue_waiting = 1),
+            ("working", |s| s.queue_in_flight = 1),
+            ("starting", |s| s.received_empty = None),
+            ("starting", |s| s.counted = None),
+            ("starting", |s| s.polls[0].polled = None),
+            ("starting", |s| s.polls[0].swept = None),
+            ("starting", |s| s.connections[0].health = Health::Unproven),
+            ("starting", |s| {
+                let since = Timestamp::UNIX_EPOCH;
+                let code = Code::Unreachable;
+                s.connections[0].health = Health::Away { since, code, vendor: None, failed_probes: 1 };
+            }),
+            ("starting", |s| s.connections[1].health = Health::Unproven),
+        ];
+        for (place, (expected, trouble)) in troubles.iter().enumerate() {
+            let mut one = all_well();
+            trouble(&mut one);
+            assert_eq!(word(&one), *expected, "trouble {place}");
+            for (later, other) in troubles.iter().skip(place + 1) {
+                // A pause hides silence: nothing is asked while it lasts.
+                if (*expected, *later) == ("no-news", "paused") {
+                    continue;
+                }
+                let mut both = all_well();
+                other(&mut both);
+                trouble(&mut both);
+                assert_eq!(word(&both), *expected, "trouble {place} and then {later}");
+            }
+        }
+        let mut old = all_well();
+        old.connections[0].silent_for = Some(long);
+        assert_eq!(word(&old), "no-news");
+    }
+}

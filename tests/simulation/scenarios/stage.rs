@@ -51,8 +51,6 @@ pub struct Call {
 pub enum Reaction {
     Answer,
     Fail(Fault),
-    /// Carried out, and the answer is lost.
-    Lose(Fault),
     /// Carried out, and nothing ever comes back.
     CarryOutAndHang,
     Hang,
@@ -100,10 +98,6 @@ impl<T> Hooked<T> {
         match reaction {
             Reaction::Answer => call.await,
             Reaction::Fail(fault) => Err(fault.into()),
-            Reaction::Lose(fault) => {
-                let _ = call.await;
-                Err(fault.into())
-            }
             Reaction::CarryOutAndHang => {
                 let _ = call.await;
                 std::future::pending().await
