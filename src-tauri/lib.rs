@@ -29,6 +29,7 @@
 pub mod adapters;
 pub mod cli;
 pub mod clinic_key;
+pub mod compare;
 pub mod config;
 pub mod control;
 pub mod demo;

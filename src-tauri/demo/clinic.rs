@@ -1,13 +1,12 @@
 //! The synthetic clinic: its two servers, what happens in it, and whether everything that was entered has arrived.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use engine::{
     error::Fault,
     hint::{self, Hint, Origin},
     key::{FirmId, RecordKey, ResourceId, ResourceType},
-    mapping::Standing,
-    ports::{ClinicDatabase as _, Message},
+    ports::Message,
     proof,
     snapshot::Snapshot,
 };
@@ -22,6 +21,7 @@ use simulators::{
 use super::{mishaps::Mishaps, show::Screen};
 use crate::{
     adapters::secrets::Memory,
+    compare::Comparison,
     config::Config,
     secrets::{Secret, SecretName, Secrets as _},
     view::words,
@@ -30,14 +30,6 @@ use crate::{
 
 const ACCOUNT: &str = "relay";
 const SECRET: &str = "throwaway-synthetic-secret";
-
-/// The types that are carried, parents first, and their FileMaker tables.
-const TYPES: [(&str, &str); 4] = [
-    ("Patient", "Patient"),
-    ("QuestionnaireResponse", "IntakeForm"),
-    ("Observation", "Measurement"),
-    ("DocumentReference", "ProgressNote"),
-];
 
 pub(super) struct Clinic {
     generator: Generator,
@@ -48,19 +40,6 @@ pub(super) struct Clinic {
     pub(super) created: u64,
     pub(super) changed: u64,
     turn: u64,
-}
-
-/// What was found at the end, read from both servers.
-pub(super) struct Judgement {
-    pub(super) expected: usize,
-    pub(super) missing: Vec<String>,
-    pub(super) doubled: usize,
-}
-
-impl Judgement {
-    pub(super) fn all_arrived(&self) -> bool {
-        self.missing.is_empty() && self.doubled == 0
-    }
 }
 
 impl Clinic {
@@ -237,39 +216,9 @@ impl Clinic {
     }
 
     /// Compares both servers by reading them, whatever the relay believes.
-    async fn judge(&self, connected: &Connected) -> Result<Judgement, Fault> {
-        let mut judgement = Judgement { expected: 0, missing: Vec::new(), doubled: 0 };
-        for (of, table) in TYPES {
-            let Some((_, mapping)) = connected.config.mapping.resources.iter().find(|(kind, _)| kind.as_str() == of)
-            else {
-                continue;
-            };
-            let mut rows: BTreeMap<String, usize> = BTreeMap::new();
-            for row in self.filemaker.control().records(table) {
-                *rows.entry(row.fields.get("FhirId").cloned().unwrap_or_default()).or_default() += 1;
-            }
-            judgement.doubled += rows.values().filter(|count| **count > 1).count();
-            for (_, id) in self.entered.iter().filter(|(kind, _)| kind.as_str() == of) {
-                let Some(resource) = self.fhir.control().get(of, id.as_str()) else { continue };
-                let extracted = mapping.extract(&resource, &connected.config.zone);
-                if extracted.standing != Standing::Carry {
-                    continue;
-                }
-                judgement.expected += 1;
-                let row = connected.filemaker.find(&mapping.table, id.as_str()).await?;
-                let row = row.map(|row| mapping.canonical_row(row));
-                let wrong = match &row {
-                    None => Some("no row".to_owned()),
-                    Some(row) => extracted
-                        .fields
-                        .iter()
-                        .find(|(field, value)| value.is_some() && row.fields.get(*field) != value.as_ref())
-                        .map(|(field, _)| format!("field {field}")),
-                };
-                judgement.missing.extend(wrong.map(|wrong| format!("{of}/{id}: {wrong}")));
-            }
-        }
-        Ok(judgement)
+    async fn judge(&self, connected: &Connected) -> Result<Comparison, Fault> {
+        let resources = self.entered.iter().filter_map(|(of, id)| self.fhir.control().get(of.as_str(), id.as_str()));
+        Comparison::of(connected, resources).await
     }
 
     pub(super) async fn wait_until_arrived(
@@ -278,14 +227,13 @@ impl Clinic {
         connected: &Connected,
         screen: &mut Screen,
         patience: Duration,
-    ) -> Judgement {
+    ) -> Comparison {
         let begun = tokio::time::Instant::now();
         let mut snapshots = relay.handle().snapshots();
         loop {
-            let judgement = self.judge(connected).await.unwrap_or_else(|fault| Judgement {
-                expected: 0,
+            let judgement = self.judge(connected).await.unwrap_or_else(|fault| Comparison {
                 missing: vec![format!("FileMaker could not be read: {fault}")],
-                doubled: 0,
+                ..Comparison::default()
             });
             let snapshot = snapshots.borrow_and_update().clone();
             let calm = snapshot.wanted == 0 && snapshot.queue_waiting + snapshot.queue_in_flight == 0;
@@ -303,7 +251,7 @@ impl Clinic {
     /// The last words; true if everything arrived.
     pub(super) fn summary(
         &self,
-        judgement: &Judgement,
+        judgement: &Comparison,
         snapshot: &Snapshot,
         mishaps: &Mishaps,
         audit_intact: bool,
@@ -328,7 +276,8 @@ impl Clinic {
         let (arrived, expected) = (judgement.expected.saturating_sub(judgement.missing.len()), judgement.expected);
         println!(
             "  {arrived} of {expected} records arrived as entered, {} doubled, {} need a person",
-            judgement.doubled, snapshot.dead
+            judgement.doubled.len(),
+            snapshot.dead
         );
         judgement.all_arrived() && audit_intact && snapshot.dead == 0 && expected > 0
     }

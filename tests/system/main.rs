@@ -1,0 +1,10 @@
+//! The whole program over real HTTP: from a FHIR server through configuration, clients, queue, ledger and audit log into FileMaker.
+//! `medplum` needs `npm ci` in `tests/real/medplum`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
+#![allow(clippy::disallowed_methods, reason = "the whole program runs on the machine's own clock and chance")]
+
+mod medplum;
+#[path = "../real/medplum/rig.rs"]
+mod medplum_rig;
+mod rig;
