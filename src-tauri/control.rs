@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use engine::{action::Action, audit::Entry, ledger::Filter, snapshot::Snapshot, supervisor::Handle};
+use engine::{action::Action, audit::Entry, key::Kind, ledger::Filter, snapshot::Snapshot, supervisor::Handle};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -88,10 +88,13 @@ async fn one(request: Request, handle: Handle, database: Database) -> Result<Ans
             Answer::Lines(letters.iter().map(line).collect())
         }
         Request::History { limit } => Answer::History(database.audit().page(None, limit).await?),
-        Request::Act { action, person } => {
-            handle.act(action, person).await?;
-            Answer::Done
-        }
+        Request::Act { action, person } => match unknown(&action, &database).await? {
+            Some(name) => Answer::Refused(format!("Nothing is known of {name}; nothing was done.")),
+            None => {
+                handle.act(action, person).await?;
+                Answer::Done
+            }
+        },
         Request::VerifyAudit => {
             let report = database.verify_audit().await?;
             let findings = report.findings.iter().map(ToString::to_string).collect();
@@ -102,6 +105,25 @@ async fn one(request: Request, handle: Handle, database: Database) -> Result<Ans
             Answer::Done
         }
     })
+}
+
+/// What an action names and nobody knows: asking for it must not make it known.
+async fn unknown(action: &Action, database: &Database) -> Result<Option<String>, engine::error::Fault> {
+    match action {
+        Action::Retry { keys } | Action::SetAside { keys, .. } => {
+            for key in keys {
+                if key.kind != Kind::Link || database.ledger().read(key).await?.is_none() {
+                    return Ok(Some(key.to_string()));
+                }
+            }
+        }
+        Action::DropLetters { ids } => {
+            let known = database.ledger().dead_letters(usize::MAX).await?;
+            return Ok(ids.iter().find(|id| !known.iter().any(|letter| letter.id == **id)).cloned());
+        }
+        Action::SyncNow | Action::Pause { .. } | Action::Resume => {}
+    }
+    Ok(None)
 }
 
 fn line(record: &engine::ledger::Record) -> Line {

@@ -184,8 +184,8 @@ struct Listed<'a>(&'a PathBuf, &'a [Mistake]);
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.1.len();
-        let what = if count == 1 { "one thing to put".to_owned() } else { format!("{count} things to put") };
-        write!(f, "There is {what} right in {}; nothing was started.", self.0.display())?;
+        let what = if count == 1 { "is one thing".to_owned() } else { format!("are {count} things") };
+        write!(f, "There {what} to put right in {}; nothing was started.", self.0.display())?;
         self.1.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
     }
 }

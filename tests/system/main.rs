@@ -7,4 +7,6 @@
 mod medplum;
 #[path = "../real/medplum/rig.rs"]
 mod medplum_rig;
+mod mishaps;
+mod process;
 mod rig;

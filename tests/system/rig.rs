@@ -266,7 +266,8 @@ impl Running {
 }
 
 pub(crate) fn health(snapshot: &Snapshot, side: Side) -> Health {
-    snapshot.connections.iter().find(|connection| connection.side == side).unwrap().health.clone()
+    let found = snapshot.connections.iter().find(|connection| connection.side == side);
+    found.map_or(Health::Unproven, |connection| connection.health.clone())
 }
 
 pub(crate) fn link(of: &str, id: &str) -> RecordKey {
