@@ -136,7 +136,7 @@ impl Installation {
         // What was on its way has come to rest: it still is so.
         let compared = Comparison::of(&connected, self.chart.resources()).await.unwrap();
         assert!(compared.all_arrived(), "{compared:?}");
-        assert_eq!(doubled(&self.filemaker()), [String::new(); 0]);
+        assert_eq!(doubled(&self.filemaker()), Vec::<String>::new());
         connected.filemaker.close().await;
     }
 

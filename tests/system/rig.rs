@@ -233,7 +233,7 @@ impl Running {
                 && compared.all_arrived()
                 && matches!(snapshot.verdict, Verdict::UpToDate { .. } | Verdict::Paused { .. })
             {
-                assert_eq!(doubled(&self.filemaker), [String::new(); 0]);
+                assert_eq!(doubled(&self.filemaker), Vec::<String>::new());
                 return compared.clone();
             }
             assert!(tokio::time::Instant::now() < deadline, "not all arrived: {compared:#?}\n{snapshot:#?}");

@@ -176,13 +176,16 @@ fn most_tests(machine: Machine) -> Work {
     let names = integration_tests();
     let here = |name: &&str| !is_real(name) && *name != "simulation" && (machine.keychain || *name != "keychain");
     let names: Vec<&str> = names.iter().map(String::as_str).filter(here).collect();
-    let tests = tests_named(&names, &["--lib", "--bins", "--", "--skip", PUBLIC_CLIENT]);
+    let skip = NEED_NODE.iter().flat_map(|module| ["--skip", module]);
+    let more: Vec<&str> = ["--lib", "--bins", "--"].into_iter().chain(skip).collect();
+    let tests = tests_named(&names, &more);
     let examples = cargo(["test"].into_iter().chain(WHOLE).chain(["--doc"]));
     Work::Tests { first: Vec::new(), tests: vec![tests, examples] }
 }
 
-/// The module with the test that needs Node.js among those of the simulators.
-const PUBLIC_CLIENT: &str = "public_client::";
+/// Modules among the other tests that need Node.js, and the tests that they are in.
+const NEED_NODE: [&str; 2] = ["public_client::", "medplum::"];
+const NEED_NODE_IN: [&str; 2] = ["filemaker", "system"];
 
 fn real_parts(machine: Machine) -> Work {
     if !machine.builds {
@@ -196,7 +199,7 @@ fn real_parts(machine: Machine) -> Work {
     let folders = fs::read_dir(root().join("tests/real")).into_iter().flatten().flatten().map(|entry| entry.path());
     let first =
         folders.filter(|folder| folder.join("package-lock.json").is_file()).filter_map(|folder| npm_ci(&folder));
-    let tests = vec![tests_named(&names, &[]), tests_named(&["filemaker"], &["--", PUBLIC_CLIENT])];
+    let tests = vec![tests_named(&names, &[]), tests_named(&NEED_NODE_IN, &["--", NEED_NODE[0], NEED_NODE[1]])];
     Work::Tests { first: first.collect(), tests }
 }
 
