@@ -119,7 +119,7 @@ impl Mishaps {
                     tokio::time::sleep(away).await;
                     control.plug_in().await;
                 }));
-                format!("FileMaker was away for {} s", away.as_secs())
+                format!("FileMaker goes away for {} s", away.as_secs())
             }
             (_, None) => return,
             (Mishap::ThreeTimes, Some((of, id, _))) => match clinic.hint_thrice(relay, &of, &id).await {

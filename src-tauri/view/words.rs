@@ -15,7 +15,7 @@ pub fn sentence(code: Code) -> &'static str {
         Code::Malformed => "A message could not be read. It is kept for IT; nothing else waits for it.",
         Code::UnknownFirm => "A change is for a clinic that this station does not serve. IT can add the clinic.",
         Code::NotMapped => "A kind of record arrived that nobody has mapped. IT can add a mapping.",
-        Code::RecordOpen => "Someone has this record open in FileMaker. We try again every minute.",
+        Code::RecordOpen => "Someone has this record open in FileMaker. We keep trying by ourselves.",
         Code::RecordChanged => "This record kept changing while we worked on it. We try again.",
         Code::DuplicateRows => {
             "FileMaker has more than one record with this key. IT must merge them; nothing was written."
