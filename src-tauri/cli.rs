@@ -82,7 +82,16 @@ impl Cli {
                 Err(error) => complain(&error),
             },
             Command::Key(args) => match place.secrets(&mut console) {
-                Ok(secrets) => key::run(args, &*secrets, &place.data, &mut console).await.0,
+                Ok(secrets) => {
+                    let (code, event) = key::run(args, &*secrets, &place.data, &mut console).await;
+                    match event {
+                        Some(event) => {
+                            let noted = key::note(event, &*secrets, &place).await;
+                            noted.map_or_else(|error| complain(&error), |()| code)
+                        }
+                        None => code,
+                    }
+                }
                 Err(error) => complain(&error),
             },
             Command::Audit(args) => audit::run(args, &place).await,

@@ -2,7 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use engine::{action::Action, audit::Entry, key::Kind, ledger::Filter, snapshot::Snapshot, supervisor::Handle};
+use engine::{
+    action::Action,
+    audit::{Act, Begun, Entry, Outcome},
+    key::Kind,
+    ledger::Filter,
+    snapshot::Snapshot,
+    supervisor::Handle,
+};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -27,6 +34,11 @@ pub enum Request {
     },
     Act {
         action: Action,
+        person: Option<String>,
+    },
+    /// The clinic key was shown, written or restored by the command line: for the audit log.
+    NoteKey {
+        event: String,
         person: Option<String>,
     },
     VerifyAudit,
@@ -95,6 +107,10 @@ async fn one(request: Request, handle: Handle, database: Database) -> Result<Ans
                 Answer::Done
             }
         },
+        Request::NoteKey { event, person } => {
+            note_key(&database, event, person).await?;
+            Answer::Done
+        }
         Request::VerifyAudit => {
             let report = database.verify_audit().await?;
             let findings = report.findings.iter().map(ToString::to_string).collect();
@@ -124,6 +140,23 @@ async fn unknown(action: &Action, database: &Database) -> Result<Option<String>,
         Action::SyncNow | Action::Pause { .. } | Action::Resume => {}
     }
     Ok(None)
+}
+
+/// Enters what was done with the clinic key into the audit log.
+pub async fn note_key(database: &Database, event: String, person: Option<String>) -> Result<(), engine::error::Fault> {
+    let at = Timestamp::now();
+    let begun = Begun {
+        at,
+        by: database.owner().clone(),
+        person,
+        act: Act::ClinicKey,
+        key: None,
+        epoch: 0,
+        expected: None,
+        fields: vec![event],
+    };
+    let entry = database.audit().begin(begun).await?;
+    database.audit().complete(entry, Outcome::Done { version: None }, at).await
 }
 
 fn line(record: &engine::ledger::Record) -> Line {

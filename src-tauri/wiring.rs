@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use engine::{
-    error::Fault,
+    error::{Class, Code, Fault},
     key::{BootId, FirmId, ResourceType, StationId},
     keys::ClinicKey,
     ledger::Owner,
@@ -21,6 +21,7 @@ use crate::{
         pin::Fingerprint,
         sqlite::{self, Database},
         transport::Trust,
+        unavailable::Unavailable,
     },
     config::{self, Config},
     secrets::{Secrets, SecretsError},
@@ -106,7 +107,7 @@ impl Connected {
         Ok(Self { config: firm.clone(), fhir: Arc::new(fhir), filemaker: Arc::new(filemaker) })
     }
 
-    /// All firms of a configuration.
+    /// All firms of a configuration; the first that cannot be set up is an error.
     pub async fn all(config: &Config, secrets: &dyn Secrets, clock: &Arc<dyn Clock>) -> Result<Vec<Self>, WiringError> {
         let mut all = Vec::new();
         for firm in &config.firms {
@@ -115,13 +116,24 @@ impl Connected {
         Ok(all)
     }
 
-    fn firm(&self) -> Firm {
-        Firm {
-            ports: FirmPorts { fhir: self.fhir.clone(), clinic: self.filemaker.clone() },
-            mapping: self.config.mapping.clone(),
-            zone: self.config.zone.clone(),
-            plan: self.config.plan,
+    /// Those firms of a configuration that can be set up; the others with what is in their way.
+    pub async fn each(
+        config: &Config,
+        secrets: &dyn Secrets,
+        clock: &Arc<dyn Clock>,
+    ) -> (Vec<Self>, Vec<(FirmId, WiringError)>) {
+        let (mut connected, mut failed) = (Vec::new(), Vec::new());
+        for firm in &config.firms {
+            match Self::new(firm, secrets, clock).await {
+                Ok(one) => connected.push(one),
+                Err(error) => failed.push((firm.id.clone(), error)),
+            }
         }
+        (connected, failed)
+    }
+
+    fn ports(&self) -> FirmPorts {
+        FirmPorts { fhir: self.fhir.clone(), clinic: self.filemaker.clone() }
     }
 }
 
@@ -134,6 +146,8 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// A firm of the configuration that is not among `connected` is there all the same, as stopped: it must not be missing from
+    /// the picture that says "up to date".
     pub async fn start(
         config: &Config,
         data: &Path,
@@ -152,8 +166,16 @@ impl Relay {
         // is left in it.
         settings.receive_wait = RECEIVE_WAIT;
         let shared = Shared { clock, queue: database.queue(), ledger: database.ledger(), audit: database.audit() };
-        let firms: BTreeMap<_, _> =
-            connected.iter().map(|connected| (connected.config.id.clone(), connected.firm())).collect();
+        let firms: BTreeMap<_, _> = config
+            .firms
+            .iter()
+            .map(|firm| {
+                let connected = connected.iter().find(|connected| connected.config.id == firm.id);
+                let ports = connected.map_or_else(not_set_up, Connected::ports);
+                let (mapping, zone, plan) = (firm.mapping.clone(), firm.zone.clone(), firm.plan);
+                (firm.id.clone(), Firm { ports, mapping, zone, plan })
+            })
+            .collect();
         let clinics = connected.iter().map(|connected| connected.filemaker.clone()).collect();
         Ok(Self { engine: Engine::start(shared, firms, settings, None), database, clinics })
     }
@@ -171,6 +193,11 @@ impl Relay {
         let closed = self.database.close().await;
         ended.and(closed)
     }
+}
+
+fn not_set_up() -> FirmPorts {
+    let unavailable = Arc::new(Unavailable::new(Fault::new(Class::Stop, Code::NotSetUp)));
+    FirmPorts { fhir: unavailable.clone(), clinic: unavailable }
 }
 
 /// A name for this run of the process.

@@ -9,3 +9,4 @@ pub mod secret;
 pub mod secrets;
 pub mod sqlite;
 pub mod transport;
+pub mod unavailable;

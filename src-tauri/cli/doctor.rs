@@ -3,7 +3,13 @@
 use std::{process::ExitCode, sync::Arc};
 
 use clap::Args;
-use engine::{key::RecordKey, ports::Clock, proof};
+use engine::{
+    audit::{Act, Begun, Outcome},
+    error::Code,
+    key::RecordKey,
+    ports::Clock,
+    proof,
+};
 
 use super::{
     complain,
@@ -97,7 +103,11 @@ async fn prove(
     clock: &Arc<dyn Clock>,
 ) -> Result<usize, Box<dyn std::error::Error>> {
     let owner = command_owner(&place.config.station.id);
-    let key = clinic_key::establish(secrets, &place.data).await?.key;
+    let established = clinic_key::establish(secrets, &place.data).await?;
+    if established.made_now {
+        println!("{}", super::run::KEY_MADE);
+    }
+    let key = established.key;
     let database = Database::open(&place.data.join(DATABASE), &key, owner.clone(), clock.clone()).await;
     let database = database.map_err(|fault| {
         let hint = "Stop the running relay first (chart-relay stop): the proof is noted in its database.";
@@ -106,7 +116,24 @@ async fn prove(
     let mut failed = 0;
     for (resource, mapping) in &connected.config.mapping.resources {
         println!(" Write probe on {}", mapping.table.layout);
+        let begun = Begun {
+            at: clock.now(),
+            by: owner.clone(),
+            person: super::relay::person(),
+            act: Act::ProbeKey,
+            key: Some(RecordKey::proof(connected.config.id.clone(), resource.clone())),
+            epoch: 0,
+            expected: None,
+            fields: vec![mapping.table.key_field.clone()],
+        };
+        let entry = database.audit().begin(begun).await?;
         let found = connected.filemaker.write_probe(&mapping.table, rand::random()).await;
+        let outcome = if found.unique && found.guarded {
+            Outcome::Done { version: None }
+        } else {
+            Outcome::Refused { code: Code::UniquenessUnproven }
+        };
+        database.audit().complete(entry, outcome, clock.now()).await?;
         failed += print(&found.steps);
         if found.unique && found.guarded {
             let record = RecordKey::proof(connected.config.id.clone(), resource.clone());

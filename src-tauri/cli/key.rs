@@ -5,16 +5,23 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use super::person::Person;
+use super::{person::Person, place::Place};
 use crate::{
+    adapters::{clock::SystemClock, sqlite::Database},
     clinic_key::{self, Restored},
+    control::{self, Answer, Request},
     recovery_sheet,
     secrets::{Secret, Secrets},
+    socket::{self, SocketError},
+    view::words,
+    wiring::{DATABASE, command_owner},
 };
 
 /// A whole sheet with what people write on it.
@@ -54,6 +61,28 @@ pub enum KeyEvent {
     SheetWritten,
     Restored,
     Replaced,
+}
+
+/// Enters the event into the audit log: through the running relay, else into the database itself.
+pub(super) async fn note(event: KeyEvent, secrets: &dyn Secrets, place: &Place) -> Result<(), String> {
+    let (event, person) = (format!("{event:?}"), super::relay::person());
+    let request = Request::NoteKey { event: event.clone(), person: person.clone() };
+    match socket::call(&place.data, &request, Duration::from_secs(10)).await {
+        Ok(Answer::Done) => return Ok(()),
+        Err(SocketError::NobodyListens) => {}
+        Ok(_) => return Err("The running relay did not enter this into its audit log.".to_owned()),
+        Err(error) => return Err(format!("This could not be entered into the audit log: {error}")),
+    }
+    let Some(key) = place.key(secrets).await.map_err(|error| error.to_string())? else { return Ok(()) };
+    let owner = command_owner(&place.config.station.id);
+    let noted = async {
+        let database = Database::open(&place.data.join(DATABASE), &key, owner, Arc::new(SystemClock::new())).await?;
+        control::note_key(&database, event, person).await?;
+        database.close().await
+    };
+    noted.await.map_err(|fault| {
+        format!("{} This could not be entered into the audit log. ({fault})", words::sentence(fault.code))
+    })
 }
 
 /// `data` is the station's data directory. The event, if any, happened whatever the exit code says.

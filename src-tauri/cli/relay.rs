@@ -63,7 +63,7 @@ fn record_key(text: &str) -> Result<RecordKey, String> {
 }
 
 pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
-    let person = std::env::var("USER").or_else(|_| std::env::var("USERNAME")).ok();
+    let person = person();
     let act = |action| Request::Act { action, person: person.clone() };
     let records = |filter| Request::Records { filter, limit: LISTED };
     let requests = match command {
@@ -93,6 +93,11 @@ pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
         list(&lines.into_iter().flatten().collect::<Vec<_>>());
     }
     ExitCode::SUCCESS
+}
+
+/// The account that the command runs under, as the system's session names it.
+pub(super) fn person() -> Option<String> {
+    std::env::var("USER").or_else(|_| std::env::var("USERNAME")).ok()
 }
 
 fn print(answer: &Answer) {

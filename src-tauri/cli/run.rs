@@ -16,6 +16,9 @@ use crate::{
     wiring::{Connected, Relay},
 };
 
+pub(super) const KEY_MADE: &str =
+    "A clinic key was made. Print its recovery sheet now and lock it away: chart-relay key sheet";
+
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// End after this long, such as 60s
@@ -50,9 +53,16 @@ async fn relay(args: RunArgs, place: &Place) -> Result<(), Box<dyn std::error::E
     let secrets = place.secrets(&mut Console)?;
     let established = clinic_key::establish(&*secrets, &place.data).await?;
     if established.made_now {
-        println!("A clinic key was made. Print its recovery sheet now and lock it away: chart-relay key sheet");
+        println!("{KEY_MADE}");
     }
-    let connected = Connected::all(&place.config, &*secrets, &clock).await?;
+    let (connected, failed) = Connected::each(&place.config, &*secrets, &clock).await;
+    for (firm, error) in &failed {
+        tracing::error!(%firm, %error, "not set up");
+        eprintln!("{error}\nIt is not served until that is put right and the relay started again; the others are.");
+    }
+    if connected.is_empty() {
+        return Err("No clinic can be served.".into());
+    }
     let relay = Relay::start(&place.config, &place.data, &established.key, &connected, clock).await?;
     let handle = relay.handle();
     let stop = CancellationToken::new();

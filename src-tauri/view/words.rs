@@ -74,6 +74,9 @@ pub fn sentence(code: Code) -> &'static str {
         Code::DatabaseUnavailable => "Our database cannot be used. Nothing is acknowledged meanwhile.",
         Code::KeychainLocked => "The keychain is locked. Unlock it and start again.",
         Code::KeychainUnavailable => "No keychain can be reached. docs/secrets.md names the alternatives.",
+        Code::NotSetUp => {
+            "This clinic could not be set up at the start. chart-relay doctor says why; then start again."
+        }
         Code::SecretMissing => "A secret is missing: chart-relay secret set NAME.",
     }
 }

@@ -140,6 +140,11 @@ impl Database {
         Ok(())
     }
 
+    /// The station and boot that it was opened for.
+    pub fn owner(&self) -> &Owner {
+        &self.0.owner
+    }
+
     pub fn queue(&self) -> Arc<dyn Queue> {
         Arc::new(queue::SqliteQueue(self.clone()))
     }

@@ -15,6 +15,10 @@ pub struct AuditId(pub u64);
 pub enum Act {
     CreateRow,
     EditRow,
+    /// A marked row is made, tried and deleted, to see whether the key is unique.
+    ProbeKey,
+    /// The recovery sheet of the clinic key was shown or written, or the key restored from it.
+    ClinicKey,
     /// A person asked the engine for something.
     Asked,
     /// A person looked at something that was masked.

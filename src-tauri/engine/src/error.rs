@@ -118,6 +118,8 @@ codes! {
     KeychainLocked = "keychain-locked",
     KeychainUnavailable = "keychain-unavailable",
     SecretMissing = "secret-missing",
+    /// A firm whose clients could not be made at the start.
+    NotSetUp = "not-set-up",
 }
 
 impl fmt::Display for Code {

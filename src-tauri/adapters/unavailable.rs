@@ -1,0 +1,71 @@
+//! The two sides of a firm whose clients could not be made: a secret is missing, a certificate file cannot be read. Each call
+//! answers with that fault, so that the firm shows as stopped, keeps what it is told as wanted, and stops no other firm.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use engine::{
+    error::{Class, Fault},
+    key::{ResourceId, ResourceType},
+    ports::{Changes, ClinicDatabase, FhirServer, PageToken, Read},
+    row::{Fields, ModId, Row, RowId, Table},
+};
+use jiff::Timestamp;
+
+#[derive(Debug)]
+pub struct Unavailable(Fault);
+
+impl Unavailable {
+    /// The fault as one of the connection, whatever it was before.
+    pub fn new(fault: Fault) -> Self {
+        Self(Fault { class: Class::Stop, ..fault })
+    }
+
+    fn answer<T>(&self) -> Result<T, Fault> {
+        Err(self.0.clone())
+    }
+}
+
+#[async_trait]
+impl FhirServer for Unavailable {
+    async fn read(&self, _resource: &ResourceType, _id: &ResourceId) -> Result<Read, Fault> {
+        self.answer()
+    }
+
+    async fn changes(
+        &self,
+        _resource: &ResourceType,
+        _since: Option<Timestamp>,
+        _page: Option<&PageToken>,
+    ) -> Result<Changes, Fault> {
+        self.answer()
+    }
+
+    async fn probe(&self) -> Result<(), Fault> {
+        self.answer()
+    }
+}
+
+#[async_trait]
+impl ClinicDatabase for Unavailable {
+    async fn find(&self, _table: &Table, _key: &str) -> Result<Option<Row>, Fault> {
+        self.answer()
+    }
+
+    async fn create(&self, _table: &Table, _key: &str, _fields: &Fields) -> Result<(RowId, ModId), Fault> {
+        self.answer()
+    }
+
+    async fn edit(&self, _table: &Table, _row: &RowId, _expected: &ModId, _fields: &Fields) -> Result<ModId, Fault> {
+        self.answer()
+    }
+
+    async fn probe(&self) -> Result<(), Fault> {
+        self.answer()
+    }
+
+    /// Nothing was ever sent.
+    fn write_horizon(&self) -> Duration {
+        Duration::ZERO
+    }
+}
