@@ -64,7 +64,12 @@ pub struct Connection {
     pub answered: Option<Duration>,
     /// A quota asks for silence until this elapsed time.
     pub quiet_until: Option<Duration>,
+    /// Elapsed time at which it was last found to be stopped.
+    stopped: Option<Duration>,
 }
+
+/// How long a stopped connection stays so although its probe passes: the probe may not touch what is missing, a layout say.
+const STAYS_STOPPED: Duration = Duration::from_secs(60);
 
 /// All connections of this station.
 #[derive(Debug)]
@@ -76,7 +81,7 @@ pub struct Connections {
 
 impl Connections {
     pub fn new<'a>(clock: Arc<dyn Clock>, firms: impl Iterator<Item = &'a FirmId>) -> Self {
-        let unproven = Connection { health: Health::Unproven, answered: None, quiet_until: None };
+        let unproven = Connection { health: Health::Unproven, answered: None, quiet_until: None, stopped: None };
         let all = firms
             .flat_map(|firm| Side::BOTH.map(|side| ((firm.clone(), side), unproven.clone())))
             .collect::<BTreeMap<_, _>>();
@@ -105,10 +110,30 @@ impl Connections {
         }
     }
 
+    /// Notes that a probe passed. That lifts a stop only after a while.
+    pub fn probe_passed(&self, firm: &FirmId, side: Side) {
+        let now = self.clock.elapsed();
+        let stays = self.with(firm, side, |connection| {
+            let stays = matches!(connection.health, Health::Stopped { .. })
+                && connection.stopped.is_some_and(|since| now.saturating_sub(since) < STAYS_STOPPED);
+            if stays {
+                connection.answered = Some(now);
+            }
+            stays
+        });
+        if stays == Some(false) {
+            self.answered(firm, side);
+        }
+    }
+
     /// Notes a fault that is the connection's own; others change nothing here.
     pub fn failed(&self, firm: &FirmId, side: Side, fault: &Fault) {
         let since = self.clock.now();
+        let elapsed = self.clock.elapsed();
         let changed = self.with(firm, side, |connection| {
+            if fault.class == Class::Stop && !matches!(connection.health, Health::Stopped { .. }) {
+                connection.stopped = Some(elapsed);
+            }
             let next = match (&fault.class, &connection.health) {
                 (Class::Away, Health::Away { since, failed_probes, .. }) => Health::Away {
                     since: *since,

@@ -75,8 +75,6 @@ codes! {
     Differs = "differs",
     /// The chart goes on under another patient.
     PatientMerged = "patient-merged",
-    /// A record whose link cannot be trusted: hashes of an unknown key or form.
-    BaseUnknown = "base-unknown",
 
     // The connection
     SignInRefused = "sign-in-refused",
@@ -106,7 +104,6 @@ codes! {
     LeaseBusy = "lease-busy",
     LeaseLost = "lease-lost",
     RetryBudgetSpent = "retry-budget-spent",
-    TooManyAttempts = "too-many-attempts",
     Unexpected = "unexpected",
     DatabaseBusy = "database-busy",
     DatabaseFull = "database-full",

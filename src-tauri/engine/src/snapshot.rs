@@ -139,8 +139,6 @@ pub struct Snapshot {
 /// How old things may be before the verdict changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Oldest thing wanted.
-    pub waiting: Duration,
     /// A connection that is away is said to be so after this and three failed probes.
     pub away: Duration,
     /// The queue must have answered within this.
@@ -151,12 +149,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            waiting: Duration::from_secs(120),
-            away: Duration::from_secs(60),
-            receive: Duration::from_secs(90),
-            count: Duration::from_secs(30),
-        }
+        Self { away: Duration::from_secs(60), receive: Duration::from_secs(90), count: Duration::from_secs(30) }
     }
 }
 

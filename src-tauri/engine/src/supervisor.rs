@@ -423,7 +423,7 @@ impl Supervisor {
                 match probe.unwrap_or_else(|_| Err(Fault::new(Class::Away, Code::TimedOut))) {
                     Ok(()) => {
                         failures = 0;
-                        connections.answered(firm, side);
+                        connections.probe_passed(firm, side);
                         // Whatever waited for this connection is due now.
                         let _ = self.orders.try_send(Order::Look);
                     }
