@@ -7,6 +7,7 @@ use engine::{
     audit::{Act, Begun, Entry, Outcome},
     key::Kind,
     ledger::Filter,
+    ports::Clock as _,
     snapshot::Snapshot,
     supervisor::Handle,
 };
@@ -14,7 +15,11 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{adapters::sqlite::Database, socket::Reply, view::words};
+use crate::{
+    adapters::{clock::SystemClock, sqlite::Database},
+    socket::Reply,
+    view::words,
+};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -144,7 +149,7 @@ async fn unknown(action: &Action, database: &Database) -> Result<Option<String>,
 
 /// Enters what was done with the clinic key into the audit log.
 pub async fn note_key(database: &Database, event: String, person: Option<String>) -> Result<(), engine::error::Fault> {
-    let at = Timestamp::now();
+    let at = SystemClock::new().now();
     let begun = Begun {
         at,
         by: database.owner().clone(),
