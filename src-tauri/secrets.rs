@@ -161,7 +161,7 @@ impl From<Unavailable> for SecretsError {
 }
 
 impl From<SecretsError> for Fault {
-    /// All of them stop the connection that wanted the secret, count no attempt, and are tried again by its probe.
+    /// All of them stop the connection that wanted the secret and count no attempt.
     fn from(error: SecretsError) -> Self {
         match error {
             SecretsError::Missing(name) | SecretsError::Damaged(name) | SecretsError::TooLong { name, .. } => {

@@ -115,7 +115,7 @@ fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
     ] {
         assert!(exercised.contains(fault), "the fault \"{fault}\" never happened");
     }
-    for check in ["I1", "I2", "I3", "I4", "I6", "I7", "I9", "I16", "I17", "I19", "I20", "I25"] {
+    for check in ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I16", "I17", "I19", "I20", "I25"] {
         assert!(total.checks.0.contains_key(check), "{check} was never checked");
     }
 }

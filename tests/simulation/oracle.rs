@@ -155,6 +155,7 @@ impl Oracle {
     pub fn taken(&self, lease: &Lease) {
         let mut seen = self.seen();
         seen.checks.add("I6");
+        seen.checks.add("I5");
         if let Some((_, epoch)) = seen.holders.get(&lease.key)
             && lease.epoch <= *epoch
         {

@@ -532,6 +532,9 @@ impl World {
                 let Some(value) = json.pointer(pointer).and_then(Json::as_str) else { continue };
                 let by_hand = self.oracle.is_by_hand(layout(of), id.as_str(), field);
                 let same = row.get(*field) == Some(&Value::Text(value.to_owned()));
+                if by_hand && older.is_zero() {
+                    self.oracle.checked("I8");
+                }
                 if !same && by_hand && notice.is_none() && !dead && older.is_zero() {
                     return Some(format!("{of}/{id} {field} differs and nobody is told"));
                 }

@@ -1,6 +1,6 @@
 //! Secrets on a server without a keychain: one file, sealed with XChaCha20-Poly1305 under a key that Argon2id makes of a
 //! passphrase. The passphrase is never on the disk in the clear: the service manager hands it over when it starts the relay. It is
-//! used only where the configuration asks for it; a keychain that is locked or away never leads here. See `docs/secrets.md`.
+//! used only where the service manager hands a passphrase over; a keychain that is locked or away never leads here. See `docs/secrets.md`.
 
 use std::{
     collections::BTreeMap,
