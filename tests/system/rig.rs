@@ -32,8 +32,8 @@ pub(crate) const ACCOUNT: &str = "relay";
 pub(crate) const SECRET: &str = "synthetic-secret";
 /// The FileMaker tables behind the shipped mappings.
 pub(crate) const TABLES: [&str; 4] = ["Patient", "IntakeForm", "Measurement", "ProgressNote"];
-/// The longest that anything here may take: lost writes are waited for during half a minute.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// The longest that anything here may take: lost writes are waited for during half a minute, a stopped connection longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A FHIR server as the configuration names it.
 pub(crate) struct Chart {
