@@ -193,3 +193,35 @@ impl Connections {
         self.changed.notified().await;
     }
 }
+
+#[cfg(all(test, feature = "fakes"))]
+mod tests {
+    use super::*;
+    use crate::fakes::FakeClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_passing_probe_lifts_a_stop_only_after_a_while() {
+        let clock = FakeClock::at("2026-03-02T08:00:00Z".parse().unwrap());
+        let firm = FirmId::new("north").unwrap();
+        let connections = Connections::new(clock, [&firm].into_iter());
+        let side = Side::FileMaker;
+        connections.answered(&firm, side);
+        let missing = Fault::new(Class::Stop, Code::LayoutMissing).on("API_Patient");
+        connections.failed(&firm, side, &missing);
+
+        tokio::time::advance(STAYS_STOPPED - Duration::from_secs(1)).await;
+        connections.probe_passed(&firm, side);
+        assert_eq!(connections.blocked(&firm), Some(Code::LayoutMissing));
+
+        // The same again does not begin the while anew.
+        connections.failed(&firm, side, &missing);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        connections.probe_passed(&firm, side);
+        assert_eq!(connections.blocked(&firm), None);
+
+        // What is still missing stops it for as long again.
+        connections.failed(&firm, side, &missing);
+        connections.probe_passed(&firm, side);
+        assert_eq!(connections.blocked(&firm), Some(Code::LayoutMissing));
+    }
+}
