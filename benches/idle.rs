@@ -4,6 +4,7 @@
 //! `cargo bench --bench idle`; exit code 1 if the target is missed. Reads `/proc`, so it runs on Linux only.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that fails has nothing to print")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
 use std::process::ExitCode;
 
