@@ -33,6 +33,8 @@ pub mod compare;
 pub mod config;
 pub mod control;
 pub mod demo;
+#[cfg(feature = "desktop")]
+pub mod desktop;
 pub mod log;
 pub mod recovery_sheet;
 pub mod secrets;

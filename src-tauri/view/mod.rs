@@ -1,4 +1,12 @@
-//! What people see, made from snapshots alone: no I/O in here, and no patient data to begin with.
+//! What people see, made from snapshots and answers alone: no I/O in here, and no patient data to begin with.
 
+pub mod audit;
+#[cfg(test)]
+mod bindings;
+pub mod desk;
+pub mod history;
+pub mod locks;
+pub mod overview;
+pub mod queue;
 pub mod terminal;
 pub mod words;

@@ -1,0 +1,209 @@
+//! What the window shows around and above every view: the verdict, who sits here and what they may do, Sync now and the pause.
+
+use serde::{Deserialize, Serialize};
+
+use super::overview::Overview;
+
+/// The seven states of the icon, in order of precedence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    NeedsAttention,
+    CannotReach,
+    NoNews,
+    Paused,
+    Working,
+    Starting,
+    UpToDate,
+}
+
+/// What the person at this station does; a setting of the station. A guard rail, not a wall: whoever may use the account can use the
+/// command line too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    #[default]
+    FrontDesk,
+    Manager,
+    Clinician,
+    It,
+}
+
+/// What a role may do, for the window to show or hide; asked again before it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "kebab-case")]
+pub enum Right {
+    SyncNow,
+    Pause,
+    /// Try again and set aside, up to ten at once.
+    Mend,
+    /// The same for more than ten at once.
+    MendMany,
+    /// Throw unreadable messages away.
+    Drop,
+    Reveal,
+    /// Codes, keys, epochs behind "Details for IT".
+    Details,
+    VerifyAudit,
+}
+
+/// One thing behind "Details for IT".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Detail {
+    pub name: String,
+    pub value: String,
+}
+
+/// A record as people see it: a pseudonym until its name is revealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct RecordName {
+    /// What actions name it by; not for the screen.
+    pub key: String,
+    /// "Patient 4F2", the same each time and telling nothing.
+    pub label: String,
+    /// The clinic's name for the screen.
+    pub firm: String,
+}
+
+/// A reason, with the button that leads on, if one does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Cause {
+    pub state: State,
+    /// "Can't reach FileMaker since 10:14. Changes are kept."
+    pub sentence: String,
+    pub go: Option<Go>,
+    pub details: Vec<Detail>,
+}
+
+/// Where a button leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "kebab-case")]
+pub enum Go {
+    QueueAttention,
+    QueueWaiting,
+    LocksOverdue,
+    Resume,
+}
+
+/// The state in one sentence, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Card {
+    pub state: State,
+    /// The same as the tray's first line.
+    pub sentence: String,
+    /// When the picture was made (RFC 3339); for `UpToDate` the time of the proof.
+    pub at: String,
+    /// Everything that is not well, the worst first; empty when all is.
+    pub causes: Vec<Cause>,
+}
+
+/// Sync now: whether it can be pressed, what it is doing, how it last ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct SyncNow {
+    pub can: bool,
+    /// "Checking FileMaker..." while it runs.
+    pub running: Option<String>,
+    /// "Manual sync 10:42: 3 sent, 0 failed."
+    pub last: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct PauseNow {
+    /// RFC 3339.
+    pub until: String,
+    /// "Paused until 14:30 (maria)".
+    pub sentence: String,
+}
+
+/// The lengths of pause that this role may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "kebab-case")]
+pub enum PauseFor {
+    QuarterHour,
+    Hour,
+    /// Until this station's closing time.
+    Closing,
+}
+
+/// Is the picture fresh?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Live {
+    Live,
+    /// The sync no longer answers; everything shown is from then (RFC 3339).
+    Silent {
+        since: String,
+        sentence: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Station {
+    pub name: String,
+    /// The signed-in account of the operating system.
+    pub person: String,
+    pub role: Role,
+    pub rights: Vec<Right>,
+    pub pauses: Vec<PauseFor>,
+    /// Names are masked until each is revealed.
+    pub privacy: bool,
+    /// Minutes without a key or a click until the window locks; 0: never.
+    pub lock_after_minutes: u32,
+    /// A PIN is set, so that unlocking asks for it.
+    pub pin: bool,
+    /// A synthetic clinic: nothing here is real.
+    pub demo: bool,
+}
+
+/// The whole of what is pushed to the window, at most once a second and only when it changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Desk {
+    /// Rises with everything that may have changed a list.
+    pub revision: u64,
+    pub live: Live,
+    pub station: Station,
+    pub card: Card,
+    pub sync: SyncNow,
+    pub pause: Option<PauseNow>,
+    pub overview: Overview,
+    /// For the navigation's badges.
+    pub waiting: u64,
+    pub attention: u64,
+}
+
+/// What the window shows when there is nothing to show yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Opening {
+    /// The relay answers.
+    Ready,
+    /// No configuration: where it is looked for.
+    Welcome { file: String },
+    /// The configuration has mistakes, each with its place and its mend.
+    Mistakes { file: String, mistakes: Vec<String> },
+    /// The relay cannot start, or is not running; the sentence says why and what to do.
+    NotRunning { sentence: String },
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Problem {
+    pub sentence: String,
+    pub code: Option<String>,
+}
