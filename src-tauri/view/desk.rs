@@ -1,8 +1,63 @@
 //! What the window shows around and above every view: the verdict, who sits here and what they may do, Sync now and the pause.
 
+use std::time::Duration;
+
+use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::overview::Overview;
+
+/// What is set for the desk that this station stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    pub role: Role,
+    /// Names are masked from the start.
+    pub privacy: bool,
+    /// The window locks after so long without a key or a click; zero: never.
+    pub lock_after: Duration,
+    /// Opening hours by the clock on the wall. Where `closes` is not after `opens`, they go on past midnight.
+    pub opens: civil::Time,
+    pub closes: civil::Time,
+    /// Start when somebody signs in to this PC.
+    pub autostart: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            role: Role::FrontDesk,
+            privacy: true,
+            lock_after: Duration::from_secs(5 * 60),
+            opens: civil::time(8, 0, 0, 0),
+            closes: civil::time(18, 0, 0, 0),
+            autostart: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether the clinic is open.
+    pub fn open(&self, now: Timestamp, zone: &TimeZone) -> bool {
+        let time = now.to_zoned(zone.clone()).time();
+        if self.opens < self.closes {
+            (self.opens..self.closes).contains(&time)
+        } else {
+            time >= self.opens || time < self.closes
+        }
+    }
+
+    /// When the clinic closes next; none while it is closed, since what "until closing time" means then is anyone's guess.
+    pub fn closing(&self, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        if !self.open(now, zone) {
+            return None;
+        }
+        let today = now.to_zoned(zone.clone()).date();
+        [Some(today), today.tomorrow().ok()].into_iter().flatten().find_map(|date| {
+            let closing = date.to_datetime(self.closes).to_zoned(zone.clone()).ok()?.timestamp();
+            (closing > now).then_some(closing)
+        })
+    }
+}
 
 /// The seven states of the icon, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -206,4 +261,10 @@ pub enum Opening {
 pub struct Problem {
     pub sentence: String,
     pub code: Option<String>,
+}
+
+impl Problem {
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), code: None }
+    }
 }

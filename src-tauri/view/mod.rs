@@ -8,5 +8,6 @@ pub mod history;
 pub mod locks;
 pub mod overview;
 pub mod queue;
+pub mod roles;
 pub mod terminal;
 pub mod words;
