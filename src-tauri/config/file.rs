@@ -25,6 +25,7 @@ pub(super) struct File {
     #[serde(rename = "$schema")]
     pub(super) schema: Option<String>,
     pub(super) station: Station,
+    pub(super) desk: Desk,
     pub(super) engine: Engine,
     /// The clinics that are served, one `[[firm]]` each.
     #[schemars(length(min = 1))]
@@ -61,6 +62,54 @@ pub enum LogLevel {
 impl Default for Station {
     fn default() -> Self {
         Self { id: "station-1".into(), data_directory: None, log_level: LogLevel::Info, log_days: 30 }
+    }
+}
+
+/// The desk at which this station stands: what the tray and the window do there. The program without a window reads none of it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Desk {
+    /// What the person at this desk does, and so what the window offers. A guard rail, not a wall: whoever may use the account can
+    /// use the commands too.
+    pub(super) role: Role,
+    /// Names of patients are hidden from the start, and each is shown only when somebody asks for it.
+    pub(super) privacy: bool,
+    /// The window locks after so long without a key or a click; "0s": never.
+    #[schemars(extend("x-from" = "0s", "x-to" = "8h"))]
+    pub(super) lock_after: Time,
+    /// When the clinic opens, by the clock on the wall: hours and minutes. Outside the opening hours nobody is notified of an outage.
+    #[schemars(extend("x-form" = "clock"))]
+    pub(super) opens: String,
+    /// When it closes; a pause "until closing time" ends then. Not later than `opens` means: on the next day.
+    #[schemars(extend("x-form" = "clock"))]
+    pub(super) closes: String,
+    /// Start when this account signs in to the PC.
+    pub(super) autostart: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Role {
+    /// Syncs, pauses for an hour at most, tries again and sets aside up to ten records at once.
+    FrontDesk,
+    /// The same for any number of records, and pauses until closing time.
+    Manager,
+    /// Syncs and looks.
+    Clinician,
+    /// Everything, with the details.
+    It,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            role: Role::FrontDesk,
+            privacy: true,
+            lock_after: seconds(5 * 60),
+            opens: "08:00".into(),
+            closes: "18:00".into(),
+            autostart: true,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use engine::{key, mapping::Path};
-use jiff::tz::TimeZone;
+use jiff::{civil, tz::TimeZone};
 use url::{Host, Url};
 
 use super::time::Time;
@@ -35,6 +35,7 @@ pub(super) fn check(form: &str, text: &str) -> Result<(), Wrong> {
             Ok(_) if text.contains('/') || text.eq_ignore_ascii_case("utc") => Ok(()),
             _ => Err(wrong("a time zone by its IANA name", "Write area and city, such as \"America/New_York\"")),
         },
+        "clock" => clock(text).map(drop),
         "url" => url(text).map(drop),
         "secret-name" => secret_name(text),
         "fingerprint" => fingerprint(text),
@@ -66,6 +67,12 @@ pub(super) fn time(text: &str, bounds: &RangeInclusive<Time>) -> Result<(), Wron
             format!("Write it like \"{}\", in quotation marks", bounds.start()),
         )),
     }
+}
+
+/// A time of day by the clock on the wall.
+pub(super) fn clock(text: &str) -> Result<civil::Time, Wrong> {
+    civil::Time::strptime("%H:%M", text)
+        .map_err(|_| wrong("hours and minutes from 00:00 to 23:59", "Write it like \"08:00\", in quotation marks"))
 }
 
 /// A server's address. Plain http would send sign-ins and patient data readable over the network.

@@ -15,7 +15,7 @@ use engine::{
     key::{FirmId, StationId},
     mapping::Mapping,
     retry::Backoff,
-    settings::{PollPlan, Settings},
+    settings::{self, PollPlan},
 };
 use jiff::tz::TimeZone;
 use url::Url;
@@ -30,7 +30,7 @@ mod time;
 
 pub use file::{Flavour, LogLevel, SecretIn, Shipped};
 
-use crate::secrets::SecretName;
+use crate::{secrets::SecretName, view::desk::Settings};
 use document::{Document, Way, position};
 use form::Wrong;
 
@@ -38,6 +38,7 @@ use form::Wrong;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub station: Station,
+    pub desk: Settings,
     pub engine: Engine,
     /// At least one, each with its own id.
     pub firms: Vec<Firm>,
@@ -68,7 +69,7 @@ pub struct Engine {
 
 impl Engine {
     /// Puts what is configured into the engine's settings (visibility is the queue's).
-    pub fn apply(&self, settings: &mut Settings) {
+    pub fn apply(&self, settings: &mut settings::Settings) {
         settings.runs = self.runs;
         settings.receive_batch = self.receive_batch;
         settings.lease_term = self.lease_term;

@@ -14,7 +14,10 @@ use engine::{
 use jiff::tz::TimeZone;
 use url::Url;
 
-use crate::secrets::SecretName;
+use crate::{
+    secrets::SecretName,
+    view::desk::{Role, Settings},
+};
 
 use super::{
     Config, Engine, Fhir, FileMaker, Firm, Mistakes, SignIn, Station, Trust,
@@ -77,6 +80,7 @@ impl<'a, 't> At<'a, '_, 't> {
 pub(super) fn resolve(file: File, folder: &Path, document: &Document, mistakes: &mut Mistakes<'_>) -> Option<Config> {
     let mut at = At { document, mistakes, way: Vec::new() };
     let station = station(file.station, folder);
+    let desk = desk(&file.desk);
     let engine = engine(&file.engine, &mut at.inside(&["engine"]));
     let mut firms = Vec::new();
     let mut ids = BTreeMap::new();
@@ -104,7 +108,7 @@ pub(super) fn resolve(file: File, folder: &Path, document: &Document, mistakes: 
         }
         firms.extend(self::firm(firm, folder, &mut at));
     }
-    Some(Config { station: station?, engine, firms })
+    Some(Config { station: station?, desk, engine, firms })
 }
 
 fn station(station: file::Station, folder: &Path) -> Option<Station> {
@@ -114,6 +118,24 @@ fn station(station: file::Station, folder: &Path) -> Option<Station> {
         log_level: station.log_level,
         log_days: station.log_days,
     })
+}
+
+/// Each part was checked by itself; what was wrong has its default here and is told.
+fn desk(desk: &file::Desk) -> Settings {
+    let usual = Settings::default();
+    Settings {
+        role: match desk.role {
+            file::Role::FrontDesk => Role::FrontDesk,
+            file::Role::Manager => Role::Manager,
+            file::Role::Clinician => Role::Clinician,
+            file::Role::It => Role::It,
+        },
+        privacy: desk.privacy,
+        lock_after: desk.lock_after.0,
+        opens: form::clock(&desk.opens).unwrap_or(usual.opens),
+        closes: form::clock(&desk.closes).unwrap_or(usual.closes),
+        autostart: desk.autostart,
+    }
 }
 
 fn engine(engine: &file::Engine, at: &mut At<'_, '_, '_>) -> Engine {

@@ -8,7 +8,10 @@ use engine::{
     settings::{PollPlan, Settings},
 };
 
+use jiff::civil;
+
 use super::*;
+use crate::view::desk;
 
 const EXAMPLE: &str = include_str!("../../docs/example.toml");
 
@@ -242,6 +245,37 @@ fn left_out_is_the_engines_own_default() {
 }
 
 #[test]
+fn the_desk_is_as_it_is_written_and_what_is_left_out_is_the_windows_own_default() {
+    let start = EXAMPLE.find("# What the tray").unwrap();
+    let end = EXAMPLE.find("[engine]").unwrap();
+    let with = |desk: &str| parse(&format!("{}{desk}\n{}", &EXAMPLE[..start], &EXAMPLE[end..])).unwrap().desk;
+    assert_eq!(with(""), desk::Settings::default());
+    assert_eq!(parse(EXAMPLE).unwrap().desk, desk::Settings::default(), "the example shows the defaults");
+    let other = with(
+        "[desk]\nrole = \"it\"\nprivacy = false\nlock-after = \"0s\"\nopens = \"19:30\"\ncloses = \"06:00\"\nautostart = false",
+    );
+    let expected = desk::Settings {
+        role: desk::Role::It,
+        privacy: false,
+        lock_after: Duration::ZERO,
+        opens: civil::time(19, 30, 0, 0),
+        closes: civil::time(6, 0, 0, 0),
+        autostart: false,
+    };
+    assert_eq!(other, expected);
+    for (from, to, part) in [
+        ("role = \"front-desk\"", "role = \"frontdesk\"", "Did you mean \"front-desk\"?"),
+        ("opens = \"08:00\"", "opens = \"8 am\"", "hours and minutes from 00:00 to 23:59"),
+        ("closes = \"18:00\"", "closes = \"24:00\"", "hours and minutes from 00:00 to 23:59"),
+        ("lock-after = \"5min\"", "lock-after = \"9h\"", "a time from 0s to 8h"),
+        ("privacy = true", "privacy = \"on\"", "true or false"),
+    ] {
+        let told = after(from, to);
+        assert!(told.len() == 1 && told[0].contains(part), "{told:#?}");
+    }
+}
+
+#[test]
 fn the_shipped_mappings_are_right_and_fit_each_other() {
     let all = "[[firm.mapping]]\nuse = \"patient\"\n[[firm.mapping]]\nuse = \"intake-form\"\n[[firm.mapping]]\nuse = \"measurement\"\n[[firm.mapping]]\nuse = \"progress-note\"\n";
     let start = EXAMPLE.find("# A shipped mapping").unwrap();
@@ -326,7 +360,7 @@ fn a_file_is_found_and_its_paths_are_its_folders() {
     std::fs::write(&file, &text).unwrap();
     let told = Config::read(&file).unwrap_err().to_string();
     assert!(
-        told.starts_with("There is one thing to put right in ") && told.contains("\n  line 13, column 8: engine.runs"),
+        told.starts_with("There is one thing to put right in ") && told.contains("\n  line 22, column 8: engine.runs"),
         "{told}"
     );
     let text = EXAMPLE.replacen("sessions = 2", "sessions = 2 \r", 1);
