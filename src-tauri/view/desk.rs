@@ -221,6 +221,8 @@ pub struct Station {
     pub pin: bool,
     /// A synthetic clinic: nothing here is real.
     pub demo: bool,
+    /// An icon shows the same. False: this PC can show none, or the program that shows it is gone.
+    pub tray: bool,
 }
 
 /// The whole of what is pushed to the window, at most once a second and only when it changed.
@@ -253,6 +255,11 @@ pub enum Opening {
     Mistakes { file: String, mistakes: Vec<String> },
     /// The relay cannot start, or is not running; the sentence says why and what to do.
     NotRunning { sentence: String },
+    /// The window is locked: no command but `unlock` does anything until it is opened.
+    Locked {
+        /// A PIN is asked for.
+        pin: bool,
+    },
 }
 
 /// Why something was not done.

@@ -88,7 +88,11 @@ pin: boolean,
 /**
  * A synthetic clinic: nothing here is real.
  */
-demo: boolean, };
+demo: boolean, 
+/**
+ * An icon shows the same. False: this PC can show none, or the program that shows it is gone.
+ */
+tray: boolean, };
 
 export type Desk = { 
 /**
@@ -100,7 +104,11 @@ revision: number, live: Live, station: Station, card: Card, sync: SyncNow, pause
  */
 waiting: number, attention: number, };
 
-export type Opening = { "is": "ready" } | { "is": "welcome", file: string, } | { "is": "mistakes", file: string, mistakes: Array<string>, } | { "is": "not-running", sentence: string, };
+export type Opening = { "is": "ready" } | { "is": "welcome", file: string, } | { "is": "mistakes", file: string, mistakes: Array<string>, } | { "is": "not-running", sentence: string, } | { "is": "locked", 
+/**
+ * A PIN is asked for.
+ */
+pin: boolean, };
 
 export type Problem = { sentence: string, code: string | null, };
 
