@@ -6,6 +6,7 @@ fn main() {
 }
 
 #[cfg(feature = "desktop")]
+#[allow(clippy::panic, reason = "a build script says what is wrong by failing")]
 fn desktop() {
     use tauri_build::{AppManifest, Attributes, try_build};
 

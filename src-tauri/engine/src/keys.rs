@@ -60,6 +60,7 @@ pub enum Purpose {
     Sealing,
     Database,
     AuditChain,
+    Pseudonyms,
 }
 
 impl Purpose {
@@ -69,6 +70,7 @@ impl Purpose {
             Purpose::Sealing => b"chart-relay/sealing/1",
             Purpose::Database => b"chart-relay/database/1",
             Purpose::AuditChain => b"chart-relay/audit-chain/1",
+            Purpose::Pseudonyms => b"chart-relay/pseudonyms/1",
         }
     }
 }
@@ -168,6 +170,27 @@ impl Hasher {
     }
 }
 
+/// What records are called on a screen that others can see: five signs, the same for a record each time, which tell nothing
+/// without the clinic key. Two records in 33 million share one, so they are for people; actions go by the record's key.
+#[derive(Debug, Clone)]
+pub struct Pseudonyms(DerivedKey);
+
+/// Digits and letters that cannot be taken for each other (Crockford's base 32).
+const SIGNS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl Pseudonyms {
+    pub fn new(key: &ClinicKey) -> Self {
+        Self(key.derive(Purpose::Pseudonyms))
+    }
+
+    pub fn of(&self, record: &RecordKey) -> String {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(self.0.bytes()).expect("HMAC takes a key of any length");
+        mac.update(record.to_string().as_bytes());
+        let digest = mac.finalize().into_bytes();
+        digest[..5].iter().map(|byte| char::from(SIGNS[usize::from(byte % 32)])).collect()
+    }
+}
+
 /// Seals what must rest: XChaCha20-Poly1305 with a random nonce before the text. `about` is bound in, so that a sealed text
 /// cannot be moved to another place.
 #[derive(Clone)]
@@ -249,8 +272,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pseudonym_is_the_same_each_time_and_another_for_each_record_and_key() {
+        let pseudonyms = Pseudonyms::new(&key());
+        let all: std::collections::BTreeSet<_> = (0..500).map(|id| pseudonyms.of(&record(&id.to_string()))).collect();
+        assert_eq!(all.len(), 500);
+        assert!(all.iter().all(|tag| tag.len() == 5 && tag.bytes().all(|sign| SIGNS.contains(&sign))));
+        assert_eq!(pseudonyms.of(&record("1")), Pseudonyms::new(&key()).of(&record("1")));
+        assert_ne!(pseudonyms.of(&record("1")), Pseudonyms::new(&ClinicKey::from_bytes([8; 32])).of(&record("1")));
+    }
+
+    #[test]
     fn nothing_prints_a_key() {
         let printed = format!("{:?} {:?} {:?}", key(), key().derive(Purpose::Database), Hasher::new(&key()));
+        let printed = format!("{printed} {:?}", Pseudonyms::new(&key()));
         assert!(!printed.contains("7, 7"), "{printed}");
     }
 }
