@@ -1,0 +1,55 @@
+// `#/queue?state=needs-attention`: where the window is, so that back and forward work and a link is a link.
+
+export const VIEWS = ['overview', 'queue', 'locks', 'history', 'audit'] as const;
+export type View = (typeof VIEWS)[number];
+
+export const TITLES: Record<View, string> = {
+  overview: 'Overview',
+  queue: 'Queue',
+  locks: 'Locks',
+  history: 'History',
+  audit: 'Audit',
+};
+
+const isView = (name: string): name is View => (VIEWS as readonly string[]).includes(name);
+
+export const link = (view: View, query: Record<string, string> = {}) => {
+  const search = new URLSearchParams(query).toString();
+  return `#/${view}${search && `?${search}`}`;
+};
+
+class Route {
+  view = $state<View>('overview');
+  query = $state.raw(new URLSearchParams());
+
+  start(): () => void {
+    const read = () => {
+      const [path = '', search = ''] = location.hash.replace(/^#\/?/, '').split('?');
+      this.view = isView(path) ? path : 'overview';
+      this.query = new URLSearchParams(search);
+    };
+    addEventListener('hashchange', read);
+    read();
+    return () => removeEventListener('hashchange', read);
+  }
+
+  go(view: View, query: Record<string, string> = {}) {
+    location.hash = link(view, query);
+  }
+
+  /** Changes the query of this view without a step back to it. */
+  refine(query: Record<string, string>) {
+    history.replaceState(null, '', link(this.view, query));
+    this.query = new URLSearchParams(query);
+  }
+
+  /** What the tray's menu and the causes call a place. */
+  follow(place: string) {
+    if (place === 'queue-attention') this.go('queue', { state: 'needs-attention' });
+    else if (place === 'queue-waiting') this.go('queue', { state: 'waiting' });
+    else if (place === 'locks-overdue') this.go('locks');
+    else if (isView(place)) this.go(place);
+  }
+}
+
+export const route = new Route();
