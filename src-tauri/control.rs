@@ -1,22 +1,27 @@
-//! What a command may ask of the running relay through the local socket, and the answers. Ids, counts, codes and times only.
+//! What a command or a window may ask of the running relay through the local socket, and the answers. Ids, counts, codes and times
+//! only, with one exception: [`Request::Reveal`] answers with names, read live from the chart.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use engine::{
     action::Action,
-    audit::{Act, Begun, Entry, Outcome},
-    key::Kind,
-    ledger::Filter,
+    audit::{Act, Begun, Found, Outcome, Search},
+    error::Code,
+    key::{FirmId, Kind, RecordKey, StationId},
+    ledger::{Filter, Record},
     ports::Clock as _,
+    reveal::Revealed,
     snapshot::Snapshot,
     supervisor::Handle,
 };
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
 
 use crate::{
     adapters::{clock::SystemClock, sqlite::Database},
+    config::Config,
     socket::Reply,
     view::words,
 };
@@ -25,20 +30,28 @@ use crate::{
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     Snapshot,
-    /// Snapshots as they come.
+    /// The snapshot of now, and then each new one.
     Watch,
+    /// Whose relay this is.
+    About,
+    /// In order of key, `after` excluded.
     Records {
         filter: Filter,
+        after: Option<RecordKey>,
         limit: usize,
     },
     DeadLetters {
         limit: usize,
     },
-    History {
-        limit: usize,
-    },
+    /// In the audit log.
+    Search(Search),
     Act {
         action: Action,
+        person: Option<String>,
+    },
+    /// The patients' names behind these records.
+    Reveal {
+        keys: Vec<RecordKey>,
         person: Option<String>,
     },
     /// The clinic key was shown, written or restored by the command line: for the audit log.
@@ -47,91 +60,211 @@ pub enum Request {
         person: Option<String>,
     },
     VerifyAudit,
+    /// Asks the tray to bring its window to the front.
+    Show,
+    /// For a tray that is not this process: answers each time somebody asks to see the window.
+    Shows,
     Stop,
-}
-
-/// A record as the command line lists it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Line {
-    pub key: String,
-    pub text: String,
-    pub since: Timestamp,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     Snapshot(Box<Snapshot>),
-    Lines(Vec<Line>),
-    History(Vec<Entry>),
-    Audit { entries: u64, findings: Vec<String> },
+    About(About),
+    /// So many of `total` in all.
+    Records {
+        records: Vec<Record>,
+        total: u64,
+    },
+    DeadLetters {
+        letters: Vec<Letter>,
+        /// There are others beside these.
+        more: bool,
+    },
+    Found(Found),
+    Revealed(Vec<Revealed>),
+    Audit {
+        entries: u64,
+        findings: Vec<String>,
+    },
+    Show,
     Done,
-    Refused(String),
+    Refused(Refusal),
 }
 
-/// Answers one request.
-pub async fn answer(request: Request, handle: Handle, database: Database) -> Reply<Answer> {
-    match request {
-        Request::Watch => {
-            let stream = futures::stream::unfold(handle.snapshots(), |mut snapshots| async move {
-                snapshots.changed().await.ok()?;
-                let snapshot = snapshots.borrow_and_update().clone();
-                Some((Answer::Snapshot(Box::new(snapshot)), snapshots))
-            });
-            Reply::Many(stream.boxed())
-        }
-        other => Reply::One(
-            one(other, handle, database)
-                .await
-                .unwrap_or_else(|fault| Answer::Refused(format!("{} ({fault})", words::sentence(fault.code)))),
-        ),
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub sentence: String,
+    pub code: Option<Code>,
+}
+
+impl Refusal {
+    fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), code: None }
     }
 }
 
-async fn one(request: Request, handle: Handle, database: Database) -> Result<Answer, engine::error::Fault> {
-    Ok(match request {
-        Request::Snapshot | Request::Watch => Answer::Snapshot(Box::new(handle.snapshots().borrow().clone())),
-        Request::Records { filter, limit } => {
-            let records = database.ledger().page(filter, None, limit).await?;
-            Answer::Lines(records.iter().map(line).collect())
+impl From<engine::error::Fault> for Refusal {
+    fn from(fault: engine::error::Fault) -> Self {
+        Self { sentence: format!("{} ({fault})", words::sentence(fault.code)), code: Some(fault.code) }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+/// Whose relay it is that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    pub station: StationId,
+    pub version: String,
+    /// A synthetic clinic: nothing there is real.
+    pub demo: bool,
+    pub firms: Vec<FirmName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirmName {
+    pub id: FirmId,
+    /// For the screen.
+    pub name: String,
+}
+
+impl About {
+    pub fn of(config: &Config, demo: bool) -> Self {
+        let firms = config.firms.iter().map(|firm| FirmName { id: firm.id.clone(), name: firm.name.clone() });
+        Self {
+            station: config.station.id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            demo,
+            firms: firms.collect(),
         }
-        Request::DeadLetters { limit } => {
-            let letters = database.ledger().dead_letters(limit).await?;
-            let line = |letter: &engine::ledger::DeadLetter| Line {
-                key: letter.id.clone(),
-                text: letter.reason.clone(),
-                since: letter.first_seen,
-            };
-            Answer::Lines(letters.iter().map(line).collect())
+    }
+}
+
+/// A message that could not be read, without its body: that may be anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    pub id: String,
+    pub code: Code,
+    /// In words that quote nothing.
+    pub reason: String,
+    pub first_seen: Timestamp,
+}
+
+/// What the running relay answers requests from.
+#[derive(Debug, Clone)]
+pub struct Control {
+    handle: Handle,
+    database: Database,
+    about: About,
+    shows: broadcast::Sender<()>,
+}
+
+impl Control {
+    pub fn new(handle: Handle, database: Database, about: About) -> Self {
+        // Whoever asks twice before the tray looks wants the window once.
+        Self { handle, database, about, shows: broadcast::channel(1).0 }
+    }
+
+    /// For the tray of this process: something comes whenever somebody asks to see the window.
+    pub fn shows(&self) -> broadcast::Receiver<()> {
+        self.shows.subscribe()
+    }
+
+    /// Serves the socket of a data directory until `stop`.
+    pub async fn serve(self, server: crate::socket::Server, stop: tokio_util::sync::CancellationToken) {
+        server.serve(stop, move |request: Request| self.clone().answer(request)).await;
+    }
+
+    async fn answer(self, request: Request) -> Reply<Answer> {
+        match request {
+            Request::Watch => {
+                let mut snapshots = self.handle.snapshots();
+                // What there is now is the first that comes.
+                snapshots.mark_changed();
+                let stream = stream::unfold(snapshots, |mut snapshots| async move {
+                    snapshots.changed().await.ok()?;
+                    let snapshot = snapshots.borrow_and_update().clone();
+                    Some((Answer::Snapshot(Box::new(snapshot)), snapshots))
+                });
+                Reply::Many(stream.boxed())
+            }
+            Request::Shows => {
+                let stream = stream::unfold(self.shows(), |mut shows| async move {
+                    match shows.recv().await {
+                        Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => Some((Answer::Show, shows)),
+                        Err(broadcast::error::RecvError::Closed) => None,
+                    }
+                });
+                Reply::Many(stream.boxed())
+            }
+            other => Reply::One(self.one(other).await.unwrap_or_else(|fault| Answer::Refused(fault.into()))),
         }
-        Request::History { limit } => Answer::History(database.audit().page(None, limit).await?),
-        Request::Act { action, person } => match unknown(&action, &database).await? {
-            Some(name) => Answer::Refused(format!("Nothing is known of {name}; nothing was done.")),
-            None => {
-                handle.act(action, person).await?;
+    }
+
+    async fn one(self, request: Request) -> Result<Answer, engine::error::Fault> {
+        let Self { handle, database, about, shows } = self;
+        Ok(match request {
+            Request::Snapshot | Request::Watch => Answer::Snapshot(Box::new(handle.snapshots().borrow().clone())),
+            Request::About => Answer::About(about),
+            Request::Records { filter, after, limit } => {
+                let mut records = database.ledger().page(filter, after.as_ref(), limit).await?;
+                // Hashes, and nobody's business but the engine's.
+                records.iter_mut().for_each(|record| record.state.clear());
+                Answer::Records { records, total: database.ledger().count(filter).await? }
+            }
+            Request::DeadLetters { limit } => {
+                let letters = database.ledger().dead_letters(limit.saturating_add(1)).await?;
+                let more = letters.len() > limit;
+                let letter = |letter: engine::ledger::DeadLetter| Letter {
+                    id: letter.id,
+                    code: letter.code,
+                    reason: letter.reason,
+                    first_seen: letter.first_seen,
+                };
+                Answer::DeadLetters { letters: letters.into_iter().take(limit).map(letter).collect(), more }
+            }
+            Request::Search(search) => Answer::Found(database.audit().search(&search).await?),
+            Request::Act { action, person } => match unknown(&action, &database).await? {
+                Some(name) => Answer::Refused(Refusal::new(format!("Nothing is known of {name}; nothing was done."))),
+                None => {
+                    handle.act(action, person).await?;
+                    Answer::Done
+                }
+            },
+            Request::Reveal { keys, person } => Answer::Revealed(handle.reveal(keys, person).await?),
+            Request::NoteKey { event, person } => {
+                note_key(&database, event, person).await?;
                 Answer::Done
             }
-        },
-        Request::NoteKey { event, person } => {
-            note_key(&database, event, person).await?;
-            Answer::Done
-        }
-        Request::VerifyAudit => {
-            let report = database.verify_audit().await?;
-            let findings = report.findings.iter().map(ToString::to_string).collect();
-            Answer::Audit { entries: report.entries, findings }
-        }
-        Request::Stop => {
-            handle.stop();
-            Answer::Done
-        }
-    })
+            Request::VerifyAudit => {
+                let report = database.verify_audit().await?;
+                let findings = report.findings.iter().map(ToString::to_string).collect();
+                Answer::Audit { entries: report.entries, findings }
+            }
+            Request::Show => match shows.send(()) {
+                Ok(_) => Answer::Done,
+                Err(_) => Answer::Refused(Refusal::new("The running relay has no tray that could show the window.")),
+            },
+            Request::Shows => Answer::Refused(Refusal::new("That is answered as it happens.")),
+            Request::Stop => {
+                handle.stop();
+                Answer::Done
+            }
+        })
+    }
 }
 
 /// What an action names and nobody knows: asking for it must not make it known.
 async fn unknown(action: &Action, database: &Database) -> Result<Option<String>, engine::error::Fault> {
     match action {
-        Action::Retry { keys } | Action::SetAside { keys, .. } => {
+        Action::Retry { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
             for key in keys {
                 if key.kind != Kind::Link || database.ledger().read(key).await?.is_none() {
                     return Ok(Some(key.to_string()));
@@ -164,37 +297,8 @@ pub async fn note_key(database: &Database, event: String, person: Option<String>
     database.audit().complete(entry, Outcome::Done { version: None }, at).await
 }
 
-fn line(record: &engine::ledger::Record) -> Line {
-    let held = record.held.as_ref().map(|held| format!("held by {} (epoch {})", held.owner.station, held.stamp.epoch));
-    let dead = record.dead.map(|dead| words::sentence(dead.code).to_owned());
-    let wanted = record.wanted.map(|wanted| match wanted.waits_for {
-        Some(code) => format!("waiting: {}", words::sentence(code)),
-        None => "waiting".to_owned(),
-    });
-    let notice = record.notice.map(|code| words::sentence(code).to_owned());
-    let text: Vec<_> = [dead, held, wanted, notice].into_iter().flatten().collect();
-    let since = record.dead.map(|dead| dead.since).or(record.wanted.map(|wanted| wanted.first_seen));
-    Line { key: record.key.to_string(), text: text.join("; "), since: since.unwrap_or(record.updated) }
-}
-
 /// When a pause of this length ends.
 pub fn pause_until(now: Timestamp, long: Duration) -> Timestamp {
     let long = SignedDuration::try_from(long).unwrap_or(SignedDuration::MAX);
     now.saturating_add(long).unwrap_or(Timestamp::MAX)
-}
-
-/// Serves the socket of a data directory until `stop`.
-pub async fn serve(
-    server: crate::socket::Server,
-    handle: Handle,
-    database: Database,
-    stop: tokio_util::sync::CancellationToken,
-) {
-    let shared = Arc::new((handle, database));
-    server
-        .serve(stop, move |request: Request| {
-            let (handle, database) = (*shared).clone();
-            answer(request, handle, database)
-        })
-        .await;
 }

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     adapters::clock::SystemClock,
     cli::duration,
-    control, log,
+    control::{About, Control},
+    log,
     socket::Server,
     wiring::{Connected, Relay},
 };
@@ -73,7 +74,8 @@ async fn demo(args: DemoArgs, data: &Path) -> Result<bool, Box<dyn std::error::E
     clinic.prove_keys(&relay, &connected[0], &config).await?;
     let stop = CancellationToken::new();
     let server = Server::bind(data)?;
-    let serving = tokio::spawn(control::serve(server, relay.handle(), relay.database.clone(), stop.clone()));
+    let control = Control::new(relay.handle(), relay.database.clone(), About::of(&config, true));
+    let serving = tokio::spawn(control.serve(server, stop.clone()));
 
     let mut screen = show::Screen::open();
     let limit = args.limit.or((!screen.is_live()).then_some(Duration::from_secs(60)));

@@ -26,6 +26,7 @@
 //! **Laws.** Time and chance are injected (`adapters/clock.rs` asks the clock). Types that hold patient data or secrets cannot be
 //! printed. Every fault is a class (what to do) and a code (what to say) by the time it leaves an adapter.
 
+pub mod account;
 pub mod adapters;
 pub mod cli;
 pub mod clinic_key;

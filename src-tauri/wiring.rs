@@ -165,7 +165,13 @@ impl Relay {
         // The embedded queue wakes whoever waits at once, and asking it costs nothing: an empty answer is the proof that nothing
         // is left in it.
         settings.receive_wait = RECEIVE_WAIT;
-        let shared = Shared { clock, queue: database.queue(), ledger: database.ledger(), audit: database.audit() };
+        let shared = Shared {
+            clock,
+            queue: database.queue(),
+            ledger: database.ledger(),
+            audit: database.audit(),
+            notes: database.notes(),
+        };
         let firms: BTreeMap<_, _> = config
             .firms
             .iter()
@@ -177,7 +183,7 @@ impl Relay {
             })
             .collect();
         let clinics = connected.iter().map(|connected| connected.filemaker.clone()).collect();
-        Ok(Self { engine: Engine::start(shared, firms, settings, None), database, clinics })
+        Ok(Self { engine: Engine::start(shared, firms, settings), database, clinics })
     }
 
     pub fn handle(&self) -> Handle {

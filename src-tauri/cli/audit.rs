@@ -3,6 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
+use engine::audit::Search;
 
 use super::{complain, person::Console, place::Place};
 use crate::{
@@ -77,9 +78,9 @@ async fn verify_log(place: &Place) -> ExitCode {
 }
 
 async fn list(place: &Place, limit: usize) -> ExitCode {
-    match socket::call(&place.data, &Request::History { limit }, PATIENCE).await {
-        Ok(Answer::History(entries)) => {
-            for entry in entries {
+    match socket::call(&place.data, &Request::Search(Search::newest(limit)), PATIENCE).await {
+        Ok(Answer::Found(found)) => {
+            for entry in found.entries {
                 let outcome = entry.outcome.map_or("open".to_owned(), |outcome| format!("{outcome:?}"));
                 let key = entry.begun.key.map(|key| key.to_string()).unwrap_or_default();
                 let person = entry.begun.person.map(|person| format!(" by {person}")).unwrap_or_default();

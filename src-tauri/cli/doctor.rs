@@ -119,7 +119,7 @@ async fn prove(
         let begun = Begun {
             at: clock.now(),
             by: owner.clone(),
-            person: super::relay::person(),
+            person: crate::account::name(),
             act: Act::ProbeKey,
             key: Some(RecordKey::proof(connected.config.id.clone(), resource.clone())),
             epoch: 0,

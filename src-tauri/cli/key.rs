@@ -65,7 +65,7 @@ pub enum KeyEvent {
 
 /// Enters the event into the audit log: through the running relay, else into the database itself.
 pub(super) async fn note(event: KeyEvent, secrets: &dyn Secrets, place: &Place) -> Result<(), String> {
-    let (event, person) = (format!("{event:?}"), super::relay::person());
+    let (event, person) = (format!("{event:?}"), crate::account::name());
     let request = Request::NoteKey { event: event.clone(), person: person.clone() };
     match socket::call(&place.data, &request, Duration::from_secs(10)).await {
         Ok(Answer::Done) => return Ok(()),

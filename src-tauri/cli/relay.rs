@@ -3,12 +3,17 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::Subcommand;
-use engine::{action::Action, key::RecordKey, ledger::Filter};
+use engine::{
+    action::{Action, AsideReason},
+    key::RecordKey,
+    ledger::{Filter, Record},
+};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{complain, duration, place::Place};
 use crate::{
-    control::{Answer, Line, Request, pause_until},
+    account,
+    control::{Answer, Letter, Request, pause_until},
     socket,
     view::words,
 };
@@ -45,6 +50,14 @@ pub enum RelayCommand {
     SetAside {
         #[arg(required = true, value_parser = record_key)]
         keys: Vec<RecordKey>,
+        /// entered-by-hand, not-needed, duplicate or asked-it
+        #[arg(long, default_value = "not-needed", value_parser = aside_reason)]
+        reason: AsideReason,
+    },
+    /// Put records that were set aside back under "needs attention"
+    PutBack {
+        #[arg(required = true, value_parser = record_key)]
+        keys: Vec<RecordKey>,
     },
     /// Throw these unreadable messages away
     DropLetters {
@@ -62,10 +75,17 @@ fn record_key(text: &str) -> Result<RecordKey, String> {
     RecordKey::parse(text).ok_or_else(|| "write it as it is listed, such as north/link/Patient/123".to_owned())
 }
 
+fn aside_reason(text: &str) -> Result<AsideReason, String> {
+    AsideReason::parse(text).ok_or_else(|| {
+        let reasons: Vec<_> = AsideReason::ALL.map(AsideReason::as_str).to_vec();
+        format!("one of {}", reasons.join(", "))
+    })
+}
+
 pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
-    let person = person();
+    let person = account::name();
     let act = |action| Request::Act { action, person: person.clone() };
-    let records = |filter| Request::Records { filter, limit: LISTED };
+    let records = |filter| Request::Records { filter, after: None, limit: LISTED };
     let requests = match command {
         RelayCommand::Status => vec![Request::Snapshot],
         RelayCommand::Queue => vec![records(Filter::Wanted)],
@@ -76,28 +96,34 @@ pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
         RelayCommand::Pause { long } => vec![act(Action::Pause { until: pause_until(Timestamp::now(), long) })],
         RelayCommand::Resume => vec![act(Action::Resume)],
         RelayCommand::Retry { keys } => vec![act(Action::Retry { keys })],
-        RelayCommand::SetAside { keys } => vec![act(Action::SetAside { keys, aside: true })],
+        RelayCommand::SetAside { keys, reason } => vec![act(Action::SetAside { keys, reason })],
+        RelayCommand::PutBack { keys } => vec![act(Action::PutBack { keys })],
         RelayCommand::DropLetters { ids } => vec![act(Action::DropLetters { ids })],
         RelayCommand::Stop => vec![Request::Stop],
     };
-    let mut lines = Vec::new();
+    let mut lines: Option<Vec<Line>> = None;
+    let mut more = false;
     for request in requests {
-        match socket::call(&place.data, &request, PATIENCE).await {
+        let (listed, cut) = match socket::call(&place.data, &request, PATIENCE).await {
             Ok(Answer::Refused(why)) => return complain(&why),
-            Ok(Answer::Lines(more)) => lines.push(more),
-            Ok(answer) => print(&answer),
+            Ok(Answer::Records { records, total }) => {
+                let cut = total > records.len() as u64;
+                (records.iter().map(record_line).collect::<Vec<_>>(), cut)
+            }
+            Ok(Answer::DeadLetters { letters, more }) => (letters.into_iter().map(letter_line).collect(), more),
+            Ok(answer) => {
+                print(&answer);
+                continue;
+            }
             Err(error) => return complain(&error),
-        }
+        };
+        lines.get_or_insert_default().extend(listed);
+        more |= cut;
     }
-    if !lines.is_empty() {
-        list(&lines.into_iter().flatten().collect::<Vec<_>>());
+    if let Some(lines) = lines {
+        list(&lines, more);
     }
     ExitCode::SUCCESS
-}
-
-/// The account that the command runs under, as the system's session names it.
-pub(super) fn person() -> Option<String> {
-    std::env::var("USER").or_else(|_| std::env::var("USERNAME")).ok()
 }
 
 fn print(answer: &Answer) {
@@ -108,17 +134,45 @@ fn print(answer: &Answer) {
             }
         }
         Answer::Done => println!("Done."),
-        Answer::Lines(_) | Answer::History(_) | Answer::Audit { .. } | Answer::Refused(_) => {}
+        _ => {}
     }
 }
 
-fn list(lines: &[Line]) {
+/// A record or a message as it is listed.
+struct Line {
+    key: String,
+    text: String,
+    since: Timestamp,
+}
+
+fn record_line(record: &Record) -> Line {
+    let held = record.held.as_ref().map(|held| format!("held by {} (epoch {})", held.owner.station, held.stamp.epoch));
+    let dead = record.dead.map(|dead| {
+        let aside = if dead.set_aside { "set aside: " } else { "" };
+        format!("{aside}{}", words::sentence(dead.code))
+    });
+    let wanted = record.wanted.map(|wanted| match wanted.waits_for {
+        Some(code) => format!("waiting: {}", words::sentence(code)),
+        None => "waiting".to_owned(),
+    });
+    let notice = record.notice.map(|code| words::sentence(code).to_owned());
+    let text: Vec<_> = [dead, held, wanted, notice].into_iter().flatten().collect();
+    let since = record.dead.map(|dead| dead.since).or(record.wanted.map(|wanted| wanted.first_seen));
+    Line { key: record.key.to_string(), text: text.join("; "), since: since.unwrap_or(record.updated) }
+}
+
+fn letter_line(letter: Letter) -> Line {
+    Line { key: letter.id, text: letter.reason, since: letter.first_seen }
+}
+
+fn list(lines: &[Line], more: bool) {
     for line in lines {
         println!("{}  since {}  {}", line.key, line.since.strftime("%Y-%m-%d %H:%M:%SZ"), line.text);
     }
-    match lines.len() {
-        0 => println!("Nothing."),
-        LISTED.. => println!("... and perhaps more: {LISTED} at most are listed."),
-        _ => {}
+    if lines.is_empty() {
+        println!("Nothing.");
+    }
+    if more {
+        println!("... and more: {LISTED} of each at most are listed.");
     }
 }

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::{complain, duration, person::Console, place::Place};
 use crate::{
     adapters::clock::SystemClock,
-    clinic_key, config, control, log,
+    clinic_key, config,
+    control::{About, Control},
+    log,
     socket::Server,
     view::words,
     wiring::{Connected, Relay},
@@ -66,7 +68,8 @@ async fn relay(args: RunArgs, place: &Place) -> Result<(), Box<dyn std::error::E
     let relay = Relay::start(&place.config, &place.data, &established.key, &connected, clock).await?;
     let handle = relay.handle();
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(control::serve(server, relay.handle(), relay.database.clone(), stop.clone()));
+    let control = Control::new(relay.handle(), relay.database.clone(), About::of(&place.config, false));
+    let serving = tokio::spawn(control.serve(server, stop.clone()));
     let telling = tokio::spawn(tell(relay.handle()));
     let until = async {
         match args.limit {

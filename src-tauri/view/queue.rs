@@ -28,6 +28,17 @@ pub enum AsideReason {
     AskedIt,
 }
 
+impl From<AsideReason> for engine::action::AsideReason {
+    fn from(reason: AsideReason) -> Self {
+        match reason {
+            AsideReason::EnteredByHand => Self::EnteredByHand,
+            AsideReason::NotNeeded => Self::NotNeeded,
+            AsideReason::Duplicate => Self::Duplicate,
+            AsideReason::AskedIt => Self::AskedIt,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Queue {

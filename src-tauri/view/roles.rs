@@ -105,7 +105,7 @@ pub fn may(role: Role, action: &Action, settings: &Settings, now: Timestamp, zon
             }
             Ok(())
         }
-        Action::Retry { keys } | Action::SetAside { keys, .. } => {
+        Action::Retry { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
             entitled(role, Right::Mend)?;
             if keys.len() > FEW { entitled(role, Right::MendMany) } else { Ok(()) }
         }

@@ -76,6 +76,10 @@ pub fn sentence(code: Code) -> &'static str {
             "This clinic could not be set up at the start. chart-relay doctor says why; then start again."
         }
         Code::SecretMissing => "A secret is missing: chart-relay secret set NAME.",
+        Code::SyncRunning => "Everything is being checked already. The result is shown when it is done.",
+        Code::Stopping => "Chart Relay is stopping. What waits is kept for the next start.",
+        Code::TooMany => "That is too much at once. Nothing was done; choose fewer.",
+        Code::Nameless => "The chart has no patient's name for this.",
     }
 }
 
@@ -109,7 +113,8 @@ pub fn verdict(verdict: &Verdict, zone: &TimeZone) -> String {
             format!("Can't reach {} since {}. Changes are kept.", side(*which), clock(*since, zone))
         }
         Verdict::NoNews { for_ } => format!("No news from the sync for {}", long(*for_)),
-        Verdict::Paused { until } => format!("Paused until {}", clock(*until, zone)),
+        Verdict::Paused { until, by: None } => format!("Paused until {}", clock(*until, zone)),
+        Verdict::Paused { until, by: Some(by) } => format!("Paused until {} ({by})", clock(*until, zone)),
         Verdict::Working { waiting: 0 | 1 } => "Syncing 1 change".to_owned(),
         Verdict::Working { waiting } => format!("Syncing {waiting} changes"),
         Verdict::Starting => "Starting...".to_owned(),

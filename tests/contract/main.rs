@@ -5,6 +5,7 @@
 
 mod audit;
 mod ledger;
+mod notes;
 mod queue;
 mod worlds;
 

@@ -4,9 +4,9 @@ use std::{path::Path, sync::Arc};
 
 use chart_relay::adapters::sqlite::{Database, Options};
 use engine::{
-    fakes::{FakeClock, MemoryAudit, MemoryLedger, MemoryQueue},
+    fakes::{FakeClock, MemoryAudit, MemoryLedger, MemoryNotes, MemoryQueue},
     keys::ClinicKey,
-    ports::{AuditLog, Ledger, Queue},
+    ports::{AuditLog, Ledger, Notes, Queue},
 };
 use tempfile::TempDir;
 
@@ -19,6 +19,7 @@ pub(crate) trait World: Sized {
     fn queue(&self) -> Arc<dyn Queue>;
     fn ledger(&self) -> Arc<dyn Ledger>;
     fn audit(&self) -> Arc<dyn AuditLog>;
+    fn notes(&self) -> Arc<dyn Notes>;
 }
 
 /// One that outlives its process.
@@ -65,6 +66,10 @@ impl World for Sqlite {
     fn audit(&self) -> Arc<dyn AuditLog> {
         self.database.audit()
     }
+
+    fn notes(&self) -> Arc<dyn Notes> {
+        self.database.notes()
+    }
 }
 
 impl Lasting for Sqlite {
@@ -87,6 +92,7 @@ pub(crate) struct Memory {
     queue: Arc<MemoryQueue>,
     ledger: Arc<MemoryLedger>,
     audit: Arc<MemoryAudit>,
+    notes: Arc<MemoryNotes>,
 }
 
 impl World for Memory {
@@ -96,6 +102,7 @@ impl World for Memory {
             queue: MemoryQueue::new(clock.clone(), VISIBILITY),
             ledger: MemoryLedger::new(),
             audit: MemoryAudit::new(),
+            notes: MemoryNotes::new(),
             clock,
         }
     }
@@ -114,5 +121,9 @@ impl World for Memory {
 
     fn audit(&self) -> Arc<dyn AuditLog> {
         self.audit.clone()
+    }
+
+    fn notes(&self) -> Arc<dyn Notes> {
+        self.notes.clone()
     }
 }

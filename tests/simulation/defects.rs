@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use engine::{
-    audit::{AuditId, Begun, Entry, Outcome},
+    audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::{Class, Code, Fault},
     fakes::MemoryLedger,
     hint,
@@ -257,6 +257,10 @@ impl Ledger for BrokenLedger {
         self.1.page(filter, after, limit).await
     }
 
+    async fn count(&self, filter: Filter) -> Result<u64, Fault> {
+        self.1.count(filter).await
+    }
+
     async fn survey(&self) -> Result<Survey, Fault> {
         self.1.survey().await
     }
@@ -298,8 +302,8 @@ impl AuditLog for BrokenAudit {
         self.1.open().await
     }
 
-    async fn page(&self, before: Option<AuditId>, limit: usize) -> Result<Vec<Entry>, Fault> {
-        self.1.page(before, limit).await
+    async fn search(&self, search: &Search) -> Result<Found, Fault> {
+        self.1.search(search).await
     }
 }
 

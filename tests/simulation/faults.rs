@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use engine::{
-    audit::{AuditId, Begun, Entry, Outcome},
+    audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::{Class, Code, Fault},
     fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryQueue},
     key::{FirmId, RecordKey, ResourceId, ResourceType},
@@ -189,6 +189,10 @@ impl Ledger for FaultyLedger {
         self.1.page(filter, after, limit).await
     }
 
+    async fn count(&self, filter: Filter) -> Result<u64, Fault> {
+        self.1.count(filter).await
+    }
+
     async fn survey(&self) -> Result<Survey, Fault> {
         self.1.survey().await
     }
@@ -241,8 +245,8 @@ impl AuditLog for FaultyAudit {
         self.1.open().await
     }
 
-    async fn page(&self, before: Option<AuditId>, limit: usize) -> Result<Vec<Entry>, Fault> {
-        self.1.page(before, limit).await
+    async fn search(&self, search: &Search) -> Result<Found, Fault> {
+        self.1.search(search).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use engine::{
     connection::Side,
-    fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryQueue},
+    fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryNotes, MemoryQueue},
     key::{BootId, FirmId, RecordKey, ResourceId, ResourceType, StationId},
     keys::ClinicKey,
     ledger::Owner,
@@ -93,6 +93,7 @@ pub struct Report {
 struct Running {
     station: Station,
     audit: Arc<MemoryAudit>,
+    notes: Arc<MemoryNotes>,
     engine: Option<Engine>,
     boots: u32,
     back_at: Option<Instant>,
@@ -183,7 +184,8 @@ impl World {
                 crash: Arc::new(Notify::new()),
             };
             let audit = MemoryAudit::new();
-            world.stations.push(Running { station, audit, engine: None, boots: 0, back_at: None, gone: false });
+            let notes = MemoryNotes::new();
+            world.stations.push(Running { station, audit, notes, engine: None, boots: 0, back_at: None, gone: false });
             world.boot(number);
         }
         world
@@ -233,8 +235,9 @@ impl World {
             ports = defect.wrap_sides(ports);
         }
         let firm = Firm { ports, mapping, zone: TimeZone::UTC, plan };
-        let shared = Shared { clock: station.clock.clone(), queue, ledger, audit };
-        running.engine = Some(Engine::start(shared, [(firm_id(), firm)].into(), settings, None));
+        let notes = running.notes.clone();
+        let shared = Shared { clock: station.clock.clone(), queue, ledger, audit, notes };
+        running.engine = Some(Engine::start(shared, [(firm_id(), firm)].into(), settings));
     }
 
     /// Lets time pass, and stations crash and come back.

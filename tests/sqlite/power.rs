@@ -11,7 +11,7 @@ use std::{
 
 use chart_relay::adapters::sqlite::{Database, verify::verify};
 use engine::{
-    audit::{AuditId, Outcome},
+    audit::{AuditId, Outcome, Search},
     key::RecordKey,
     ledger::{Claim, Commit, Finish, Take},
 };
@@ -143,8 +143,15 @@ async fn check(path: &Path, before: &Told, after: &Told) {
         let state: serde_json::Value = serde_json::from_str(&record.state).unwrap();
         assert!(state["round"].as_u64().unwrap() >= *round, "{key} went back");
     }
-    let entries: BTreeSet<_> =
-        database.audit().page(None, usize::MAX).await.unwrap().into_iter().map(|entry| entry.id).collect();
+    let entries: BTreeSet<_> = database
+        .audit()
+        .search(&Search::newest(usize::MAX))
+        .await
+        .unwrap()
+        .entries
+        .into_iter()
+        .map(|entry| entry.id)
+        .collect();
     assert!(before.begun.is_subset(&entries));
     database.close().await.unwrap();
 }

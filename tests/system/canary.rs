@@ -220,7 +220,9 @@ async fn nothing_of_a_patient_is_left_in_the_open() {
     }
     until("the measurement has arrived after all", async || filemaker.record_with("Measurement", "FhirId", id(2)))
         .await;
-    for request in [Request::Snapshot, Request::History { limit: 1_000 }, Request::DeadLetters { limit: 100 }] {
+    for request in
+        [Request::Snapshot, Request::Search(engine::audit::Search::newest(1_000)), Request::DeadLetters { limit: 100 }]
+    {
         let place = format!("the answer to {request:?}");
         let answer: Answer = socket::call(&installation.data(), &request, Duration::from_secs(20)).await.unwrap();
         scan.bytes(&place, serde_json::to_string(&answer).unwrap().as_bytes());

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use engine::{
-    audit::{AuditId, Begun, Entry, Outcome},
+    audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::{Class, Code, Fault},
     keys::DerivedKey,
     ports::AuditLog,
@@ -73,6 +73,10 @@ struct Resolution {
     outcome: Outcome,
 }
 
+/// Entries read at once in a search, and in all: so many take a fraction of a second.
+const CHUNK: i64 = 2_000;
+const SCAN: i64 = 100_000;
+
 #[derive(Debug)]
 pub(super) struct SqliteAudit(pub(super) Database);
 
@@ -84,14 +88,14 @@ fn fatal(mut fault: Fault) -> Fault {
 
 fn entry_of(row: &SqliteRow) -> Result<Entry, sqlx::Error> {
     let broken = |_| fault::unreadable("an audit entry");
-    let outcome: Option<&str> = row.try_get(2)?;
+    let resolution: Option<&str> = row.try_get(2)?;
+    let resolution: Option<Resolution> = resolution.map(serde_json::from_str).transpose().map_err(broken)?;
+    let (outcome, resolved) = resolution.map(|resolution| (resolution.outcome, resolution.at)).unzip();
     Ok(Entry {
         id: AuditId(row.try_get::<i64, _>(0)?.unsigned_abs()),
         begun: serde_json::from_str(row.try_get(1)?).map_err(broken)?,
-        outcome: outcome
-            .map(|text| serde_json::from_str::<Resolution>(text).map(|resolution| resolution.outcome))
-            .transpose()
-            .map_err(broken)?,
+        outcome,
+        resolved,
     })
 }
 
@@ -128,18 +132,49 @@ impl AuditLog for SqliteAudit {
         )
     }
 
-    async fn page(&self, before: Option<AuditId>, limit: usize) -> Result<Vec<Entry>, Fault> {
-        entries(
-            sqlx::query(
-                "SELECT begun.id, begun.entry, outcome.entry FROM audit AS begun
-                 LEFT JOIN audit AS outcome ON outcome.resolves = begun.id
+    /// Walks back through the log. The conditions are judged here, where the entry is understood; SQL only leaves out most of
+    /// what cannot fit, so that a long log is read at the speed of reading.
+    async fn search(&self, search: &Search) -> Result<Found, Fault> {
+        let mut found = Found::default();
+        let mut before = search.before.map_or(i64::MAX, row_id);
+        let mut left = SCAN;
+        // One more than asked for tells whether there are more.
+        while found.entries.len() <= search.limit {
+            let rows = sqlx::query(
+                "SELECT begun.id, begun.entry, outcome.entry,
+                    (?3 IS NULL OR instr(begun.entry, ?3)) AND (?4 IS NULL OR instr(begun.entry, ?4))
+                 FROM audit AS begun LEFT JOIN audit AS outcome ON outcome.resolves = begun.id
                  WHERE begun.resolves IS NULL AND begun.id < ?1 ORDER BY begun.id DESC LIMIT ?2",
             )
-            .bind(before.map_or(i64::MAX, row_id))
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(before)
+            .bind(CHUNK)
+            .bind(search.record.as_ref().map(|key| json(key.id.as_str())))
+            .bind(search.person.as_ref().map(json))
             .fetch_all(&self.0.0.readers)
-            .await,
-        )
+            .await
+            .map_err(|error| fatal(fault::of(&error)))?;
+            let more = rows.len() as i64 == CHUNK;
+            for row in rows {
+                before = row.try_get(0).map_err(|error| fatal(fault::of(&error)))?;
+                if row.try_get(3).map_err(|error| fatal(fault::of(&error)))? {
+                    let entry = entry_of(&row).map_err(|error| fatal(fault::of(&error)))?;
+                    found.entries.extend(Some(entry).filter(|entry| search.fits(entry)));
+                }
+            }
+            left -= CHUNK;
+            if !more {
+                break;
+            }
+            if left <= 0 {
+                found.next = Some(AuditId(before.unsigned_abs()));
+                break;
+            }
+        }
+        if found.entries.len() > search.limit {
+            found.entries.truncate(search.limit);
+            found.next = found.entries.last().map(|last| last.id);
+        }
+        Ok(found)
     }
 }
 

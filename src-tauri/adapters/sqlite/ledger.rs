@@ -245,6 +245,25 @@ impl Ledger for SqliteLedger {
         collect(rows, record_of)
     }
 
+    async fn count(&self, filter: Filter) -> Result<u64, Fault> {
+        let rows = self
+            .records(sqlx::query(match filter {
+                Filter::All => "SELECT coalesce(sum(records), 0) AS n FROM tally",
+                Filter::Wanted => {
+                    "SELECT count(*) AS n FROM record INDEXED BY record_wanted
+                     WHERE first_seen IS NOT NULL AND dead IS NULL"
+                }
+                Filter::Held => "SELECT count(*) AS n FROM record INDEXED BY record_held WHERE station IS NOT NULL",
+                Filter::Dead => "SELECT count(*) AS n FROM record INDEXED BY record_dead WHERE dead IS NOT NULL",
+                Filter::Noticed => {
+                    "SELECT count(*) AS n FROM record INDEXED BY record_noticed WHERE notice IS NOT NULL"
+                }
+            }))
+            .await?;
+        let counts = collect(rows, |row| count(row, "n"))?;
+        counts.into_iter().next().ok_or_else(|| fault::corrupt("the number of records"))
+    }
+
     async fn survey(&self) -> Result<Survey, Fault> {
         let rows = self
             .records(sqlx::query(

@@ -1,4 +1,4 @@
-//! The embedded queue, ledger and audit log: one encrypted SQLite file, one writer.
+//! The embedded queue, ledger, audit log and notes: one encrypted SQLite file, one writer.
 //!
 //! Whatever changes the file goes through one task that owns the one connection that may write ([`writer`]). It takes all
 //! that waits, puts it into one transaction, and answers each caller only after the commit is on disk: callers share the
@@ -11,6 +11,7 @@ mod audit;
 mod fault;
 mod file;
 mod ledger;
+mod notes;
 mod queue;
 pub mod verify;
 mod writer;
@@ -26,7 +27,7 @@ use engine::{
     error::{Class, Fault},
     keys::{ClinicKey, DerivedKey, Purpose},
     ledger::Owner,
-    ports::{AuditLog, Clock, Ledger, Queue},
+    ports::{AuditLog, Clock, Ledger, Notes, Queue},
 };
 use jiff::Timestamp;
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
@@ -155,6 +156,10 @@ impl Database {
 
     pub fn audit(&self) -> Arc<dyn AuditLog> {
         Arc::new(audit::SqliteAudit(self.clone()))
+    }
+
+    pub fn notes(&self) -> Arc<dyn Notes> {
+        Arc::new(notes::SqliteNotes(self.clone()))
     }
 
     /// Checks the audit log while it is in use.

@@ -20,7 +20,7 @@ use super::{
     Options,
     anchor::Anchors,
     audit::{self, Head},
-    fault, ledger, queue,
+    fault, ledger, notes, queue,
 };
 
 /// More than can be waiting: no group is ever cut short in practice.
@@ -149,6 +149,7 @@ lanes! {
     SetAside asides: ledger::SetAside,
     Bury buries: ledger::Bury,
     Unbury unburies: ledger::Unbury,
+    Note notes: notes::Write,
     Send sends: queue::Send,
     Acknowledge acknowledges: queue::Acknowledge,
     Extend extends: queue::Extend,

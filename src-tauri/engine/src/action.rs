@@ -20,15 +20,48 @@ pub enum Action {
     Retry {
         keys: Vec<RecordKey>,
     },
-    /// Take these dead records out of "needs attention", or put them back.
+    /// Take these dead records out of "needs attention".
     SetAside {
         keys: Vec<RecordKey>,
-        aside: bool,
+        reason: AsideReason,
+    },
+    /// And put them back.
+    PutBack {
+        keys: Vec<RecordKey>,
     },
     /// Throw these unreadable messages away.
     DropLetters {
         ids: Vec<String>,
     },
+}
+
+/// Why a person sets something aside. A choice, so that no name is typed into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AsideReason {
+    EnteredByHand,
+    NotNeeded,
+    Duplicate,
+    AskedIt,
+}
+
+impl AsideReason {
+    pub const ALL: [AsideReason; 4] =
+        [AsideReason::EnteredByHand, AsideReason::NotNeeded, AsideReason::Duplicate, AsideReason::AskedIt];
+
+    /// For the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AsideReason::EnteredByHand => "entered-by-hand",
+            AsideReason::NotNeeded => "not-needed",
+            AsideReason::Duplicate => "duplicate",
+            AsideReason::AskedIt => "asked-it",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
 }
 
 /// An action with its answer: done, or why not.
@@ -48,8 +81,8 @@ impl Action {
             Action::Pause { .. } => "pause",
             Action::Resume => "resume",
             Action::Retry { .. } => "retry",
-            Action::SetAside { aside: true, .. } => "set-aside",
-            Action::SetAside { aside: false, .. } => "put-back",
+            Action::SetAside { .. } => "set-aside",
+            Action::PutBack { .. } => "put-back",
             Action::DropLetters { .. } => "drop-letters",
         }
     }

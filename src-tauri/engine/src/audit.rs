@@ -64,4 +64,88 @@ pub struct Entry {
     pub id: AuditId,
     pub begun: Begun,
     pub outcome: Option<Outcome>,
+    /// When the outcome was written.
+    pub resolved: Option<Timestamp>,
+}
+
+/// Which entries are looked for: those that fit everything that is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Search {
+    /// Older than this one.
+    pub before: Option<AuditId>,
+    pub limit: usize,
+    /// One of these; empty: any.
+    #[serde(default)]
+    pub acts: Vec<Act>,
+    #[serde(default)]
+    pub person: Option<String>,
+    #[serde(default)]
+    pub outcome: Option<Ended>,
+    #[serde(default)]
+    pub record: Option<RecordKey>,
+    /// Begun at this time or later.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Begun before this time.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
+/// An outcome without its particulars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    Done,
+    Refused,
+    Unknown,
+    Interrupted,
+    /// Not ended yet.
+    Open,
+}
+
+/// What a search found, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    pub entries: Vec<Entry>,
+    /// Look on from here: there are more, or the search was broken off after a long stretch of log. `None`: that was all.
+    pub next: Option<AuditId>,
+}
+
+impl Search {
+    /// The newest, whatever they are.
+    pub fn newest(limit: usize) -> Self {
+        Self {
+            before: None,
+            limit,
+            acts: Vec::new(),
+            person: None,
+            outcome: None,
+            record: None,
+            since: None,
+            until: None,
+        }
+    }
+
+    /// Whether an entry is one of those looked for; its place in the log aside.
+    pub fn fits(&self, entry: &Entry) -> bool {
+        let begun = &entry.begun;
+        (self.acts.is_empty() || self.acts.contains(&begun.act))
+            && (self.person.is_none() || self.person == begun.person)
+            && self.outcome.is_none_or(|outcome| outcome == entry.ended())
+            && (self.record.is_none() || self.record == begun.key)
+            && self.since.is_none_or(|since| begun.at >= since)
+            && self.until.is_none_or(|until| begun.at < until)
+    }
+}
+
+impl Entry {
+    pub fn ended(&self) -> Ended {
+        match self.outcome {
+            Some(Outcome::Done { .. }) => Ended::Done,
+            Some(Outcome::Refused { .. }) => Ended::Refused,
+            Some(Outcome::Unknown { .. }) => Ended::Unknown,
+            Some(Outcome::Interrupted) => Ended::Interrupted,
+            None => Ended::Open,
+        }
+    }
 }

@@ -508,6 +508,7 @@ impl Run {
         };
         let now = reconciler.clock.now();
         let finish = if record.attempts + 1 >= reconciler.settings.attempts {
+            self.status.count(|totals| totals.failed += 1);
             self.status.event(key, What::NeedsAttention { code: Code::Unexpected });
             Finish::Dead { code: Code::Unexpected }
         } else {
@@ -554,6 +555,7 @@ impl Run {
             Some(What::Created { .. }) => totals.rows_created += 1,
             Some(What::Edited { .. }) => totals.rows_edited += 1,
             Some(What::Retries { .. }) => totals.retries += 1,
+            Some(What::NeedsAttention { .. }) => totals.failed += 1,
             _ if outcome.finish == Finish::Done => totals.unchanged += 1,
             _ => {}
         });

@@ -117,6 +117,16 @@ codes! {
     SecretMissing = "secret-missing",
     /// A firm whose clients could not be made at the start.
     NotSetUp = "not-set-up",
+
+    // The person
+    /// Sync now, while one is running.
+    SyncRunning = "sync-running",
+    /// The program is ending: nothing new begins.
+    Stopping = "stopping",
+    /// More records at once than a person may ask about.
+    TooMany = "too-many",
+    /// There is no patient's name to show.
+    Nameless = "nameless",
 }
 
 impl fmt::Display for Code {

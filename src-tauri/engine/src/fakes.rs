@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    audit::{AuditId, Begun, Entry, Outcome},
+    audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::{Class, Code, Fault},
     key::{FirmId, Kind, RecordKey, ResourceId, ResourceType},
     ledger::{
@@ -22,8 +22,8 @@ use crate::{
         Wanted,
     },
     ports::{
-        AuditLog, Change, Changes, ClinicDatabase, Clock, Delivery, Depth, FhirServer, Ledger, Message, PageToken,
-        Queue, Read, Receipt, Resource,
+        AuditLog, Change, Changes, ClinicDatabase, Clock, Delivery, Depth, FhirServer, Ledger, Message, Notes,
+        PageToken, Queue, Read, Receipt, Resource,
     },
     row::{Fields, ModId, Row, RowId, Table, Value},
 };
@@ -268,6 +268,16 @@ fn new_record(key: &RecordKey, now: Timestamp) -> Record {
     }
 }
 
+fn keeps(filter: Filter, record: &Record) -> bool {
+    match filter {
+        Filter::All => true,
+        Filter::Wanted => record.wanted.is_some() && record.dead.is_none(),
+        Filter::Held => record.held.is_some(),
+        Filter::Dead => record.dead.is_some(),
+        Filter::Noticed => record.notice.is_some(),
+    }
+}
+
 #[async_trait]
 impl Ledger for MemoryLedger {
     async fn take(&self, key: &RecordKey, claim: &Claim) -> Result<Take, Fault> {
@@ -395,16 +405,13 @@ impl Ledger for MemoryLedger {
     }
 
     async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault> {
-        let keep = |record: &&Record| match filter {
-            Filter::All => true,
-            Filter::Wanted => record.wanted.is_some() && record.dead.is_none(),
-            Filter::Held => record.held.is_some(),
-            Filter::Dead => record.dead.is_some(),
-            Filter::Noticed => record.notice.is_some(),
-        };
         let records = lock(&self.records);
         let rest = records.values().filter(|record| after.is_none_or(|after| record.key > *after));
-        Ok(rest.filter(keep).take(limit).cloned().collect())
+        Ok(rest.filter(|record| keeps(filter, record)).take(limit).cloned().collect())
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64, Fault> {
+        Ok(lock(&self.records).values().filter(|record| keeps(filter, record)).count() as u64)
     }
 
     async fn survey(&self) -> Result<Survey, Fault> {
@@ -466,15 +473,16 @@ impl AuditLog for MemoryAudit {
     async fn begin(&self, begun: Begun) -> Result<AuditId, Fault> {
         let mut entries = lock(&self.0);
         let id = AuditId(entries.len() as u64 + 1);
-        entries.push(Entry { id, begun, outcome: None });
+        entries.push(Entry { id, begun, outcome: None, resolved: None });
         Ok(id)
     }
 
-    async fn complete(&self, id: AuditId, outcome: Outcome, _now: Timestamp) -> Result<(), Fault> {
+    async fn complete(&self, id: AuditId, outcome: Outcome, now: Timestamp) -> Result<(), Fault> {
         let mut entries = lock(&self.0);
         let entry = entries.iter_mut().find(|entry| entry.id == id && entry.outcome.is_none());
         let entry = entry.ok_or_else(|| Fault::new(Class::Permanent, Code::Unexpected))?;
         entry.outcome = Some(outcome);
+        entry.resolved = Some(now);
         Ok(())
     }
 
@@ -482,10 +490,39 @@ impl AuditLog for MemoryAudit {
         Ok(lock(&self.0).iter().filter(|entry| entry.outcome.is_none()).cloned().collect())
     }
 
-    async fn page(&self, before: Option<AuditId>, limit: usize) -> Result<Vec<Entry>, Fault> {
-        let entries = lock(&self.0);
-        let older = entries.iter().rev().filter(|entry| before.is_none_or(|before| entry.id < before));
-        Ok(older.take(limit).cloned().collect())
+    async fn search(&self, search: &Search) -> Result<Found, Fault> {
+        let log = lock(&self.0);
+        let older = log.iter().rev().filter(|entry| search.before.is_none_or(|before| entry.id < before));
+        let mut fitting = older.filter(|entry| search.fits(entry)).cloned();
+        let entries: Vec<_> = fitting.by_ref().take(search.limit).collect();
+        let next = fitting.next().and(entries.last()).map(|last| last.id);
+        Ok(Found { entries, next })
+    }
+}
+
+/// Notes in memory; they outlive an engine, as files do.
+#[derive(Debug, Default)]
+pub struct MemoryNotes(Mutex<BTreeMap<String, String>>);
+
+impl MemoryNotes {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+}
+
+#[async_trait]
+impl Notes for MemoryNotes {
+    async fn read(&self, name: &str) -> Result<Option<String>, Fault> {
+        Ok(lock(&self.0).get(name).cloned())
+    }
+
+    async fn write(&self, name: &str, text: Option<&str>) -> Result<(), Fault> {
+        let mut notes = lock(&self.0);
+        match text {
+            Some(text) => notes.insert(name.to_owned(), text.to_owned()),
+            None => notes.remove(name),
+        };
+        Ok(())
     }
 }
 

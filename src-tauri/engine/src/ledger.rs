@@ -33,7 +33,7 @@ pub struct Stamp {
 }
 
 /// A lease as others see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     pub owner: Owner,
     pub stamp: Stamp,
@@ -42,7 +42,7 @@ pub struct Held {
 }
 
 /// The mark that a record must be run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     pub first_seen: Timestamp,
     /// Not due before this, by wall clock; see [`crate::ports::Ledger::due`] for wrong clocks.
@@ -52,7 +52,7 @@ pub struct Wanted {
 }
 
 /// A record that was given up on until a person or a new hint says otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dead {
     pub code: Code,
     pub since: Timestamp,
@@ -60,7 +60,7 @@ pub struct Dead {
     pub set_aside: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub key: RecordKey,
     /// The engine's own state as JSON: ids, versions and keyed hashes, never values. Empty when the record is new.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use crate::{
-    audit::{AuditId, Begun, Entry, Outcome},
+    audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::Fault,
     key::{FirmId, RecordKey, ResourceId, ResourceType},
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
@@ -103,6 +103,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     async fn read(&self, key: &RecordKey) -> Result<Option<Record>, Fault>;
     /// Records in order of key, `after` excluded.
     async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault>;
+    /// How many records [`Ledger::page`] would list in all.
+    async fn count(&self, filter: Filter) -> Result<u64, Fault>;
     async fn survey(&self) -> Result<Survey, Fault>;
     /// Puts dead records aside (or back). Records that are not dead stay as they are.
     async fn set_aside(&self, keys: &[RecordKey], aside: bool) -> Result<(), Fault>;
@@ -122,8 +124,17 @@ pub trait AuditLog: Send + Sync + fmt::Debug {
     async fn complete(&self, id: AuditId, outcome: Outcome, now: Timestamp) -> Result<(), Fault>;
     /// Begun and never resolved.
     async fn open(&self) -> Result<Vec<Entry>, Fault>;
-    /// Newest first, older than `before`.
-    async fn page(&self, before: Option<AuditId>, limit: usize) -> Result<Vec<Entry>, Fault>;
+    /// The newest that fit, in full. A rare thing in a long log takes several searches: see [`Found::next`].
+    async fn search(&self, search: &Search) -> Result<Found, Fault>;
+}
+
+/// What the station itself remembers across restarts: small texts under names. No patient data, and nothing that another station
+/// must know.
+#[async_trait]
+pub trait Notes: Send + Sync + fmt::Debug {
+    async fn read(&self, name: &str) -> Result<Option<String>, Fault>;
+    /// Durable when it returns. `None` forgets.
+    async fn write(&self, name: &str, text: Option<&str>) -> Result<(), Fault>;
 }
 
 /// A FHIR resource of one version. Patient data: it cannot be printed.

@@ -1,6 +1,6 @@
 //! What the engine shows of itself, and the verdict that the icon shows. Ids, counts, codes and times only.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     connection::{Health, Side},
     error::Code,
+    journal::Journal,
     key::{FirmId, RecordKey, ResourceType},
+    manual::Manual,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,14 @@ pub enum Phase {
     /// Nothing new begins; what runs is finished.
     Draining,
     Stopped,
+}
+
+/// Nothing new begins until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    pub until: Timestamp,
+    /// The signed-in OS user who asked for it.
+    pub by: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +46,7 @@ pub struct PollView {
     pub firm: FirmId,
     pub resource: ResourceType,
     pub every: Duration,
+    pub sweep_every: Duration,
     /// Time since the last complete poll, the last complete sweep.
     pub polled: Option<Duration>,
     pub swept: Option<Duration>,
@@ -50,6 +61,8 @@ pub struct Totals {
     /// Runs that found nothing to write.
     pub unchanged: u64,
     pub retries: u64,
+    /// Records that came to need attention.
+    pub failed: u64,
     pub hints: u64,
     pub deliveries: u64,
     pub acknowledged: u64,
@@ -93,6 +106,7 @@ pub enum Verdict {
     },
     Paused {
         until: Timestamp,
+        by: Option<String>,
     },
     Working {
         waiting: u64,
@@ -104,13 +118,54 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    pub fn state(&self) -> State {
+        match self {
+            Verdict::NeedsAttention { .. } => State::NeedsAttention,
+            Verdict::CannotReach { .. } => State::CannotReach,
+            Verdict::NoNews { .. } => State::NoNews,
+            Verdict::Paused { .. } => State::Paused,
+            Verdict::Working { .. } => State::Working,
+            Verdict::Starting => State::Starting,
+            Verdict::UpToDate { .. } => State::UpToDate,
+        }
+    }
+}
+
+/// A verdict without its particulars, in order of precedence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    NeedsAttention,
+    CannotReach,
+    NoNews,
+    Paused,
+    Working,
+    Starting,
+    UpToDate,
+}
+
+impl State {
+    pub const ALL: [State; 7] = [
+        State::NeedsAttention,
+        State::CannotReach,
+        State::NoNews,
+        State::Paused,
+        State::Working,
+        State::Starting,
+        State::UpToDate,
+    ];
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Rises with each.
     pub revision: u64,
     pub at: Timestamp,
     pub phase: Phase,
-    pub paused_until: Option<Timestamp>,
+    pub pause: Option<Pause>,
+    /// Sync now: what it is doing, or how it last ended.
+    pub manual: Option<Manual>,
     pub connections: Vec<ConnectionView>,
     pub polls: Vec<PollView>,
     /// In the queue, about.
@@ -127,10 +182,15 @@ pub struct Snapshot {
     pub running: Vec<RecordKey>,
     pub leases_held: u64,
     pub leases_overdue: u64,
+    /// Held without an end, by others: a fault.
+    pub leases_endless: u64,
     pub dead: u64,
     pub differs: u64,
     pub totals: Totals,
     pub recent: VecDeque<Event>,
+    /// The last 24 hours.
+    #[serde(with = "shared")]
+    pub journal: Arc<Journal>,
     /// Why the engine stopped itself.
     pub fatal: Option<Code>,
     pub verdict: Verdict,
@@ -159,7 +219,8 @@ impl Snapshot {
             revision: 0,
             at,
             phase: Phase::Running,
-            paused_until: None,
+            pause: None,
+            manual: None,
             connections: Vec::new(),
             polls: Vec::new(),
             queue_waiting: 0,
@@ -173,10 +234,12 @@ impl Snapshot {
             running: Vec::new(),
             leases_held: 0,
             leases_overdue: 0,
+            leases_endless: 0,
             dead: 0,
             differs: 0,
             totals: Totals::default(),
             recent: VecDeque::new(),
+            journal: Arc::default(),
             fatal: None,
             verdict: Verdict::Starting,
         }
@@ -186,7 +249,8 @@ impl Snapshot {
     pub fn judge(&self, limits: &Limits) -> Verdict {
         let stopped =
             self.connections.iter().filter(|connection| matches!(connection.health, Health::Stopped { .. })).count();
-        let attention = self.dead + self.leases_overdue + stopped as u64 + u64::from(self.fatal.is_some());
+        let attention =
+            self.dead + self.leases_overdue + self.leases_endless + stopped as u64 + u64::from(self.fatal.is_some());
         if attention > 0 {
             return Verdict::NeedsAttention { items: attention };
         }
@@ -206,18 +270,21 @@ impl Snapshot {
         let silence =
             self.polls
                 .iter()
-                .filter_map(|poll| poll.polled.filter(|polled| *polled > poll.every * 3))
+                .flat_map(|poll| {
+                    let poll_silent = poll.polled.filter(|polled| *polled > poll.every * 3);
+                    [poll_silent, poll.swept.filter(|swept| *swept > poll.sweep_every * 3)]
+                })
+                .flatten()
                 .chain(self.connections.iter().filter_map(|connection| {
                     connection.silent_for.filter(|silent| *silent > connection.probe_every * 3)
                 }))
                 .chain(self.received.filter(|received| *received > limits.receive))
                 .chain(self.counted.filter(|counted| *counted > limits.count))
                 .max();
-        if let (Some(for_), None) = (silence, self.paused_until) {
-            return Verdict::NoNews { for_ };
-        }
-        if let Some(until) = self.paused_until {
-            return Verdict::Paused { until };
+        match (&self.pause, silence) {
+            (Some(Pause { until, by }), _) => return Verdict::Paused { until: *until, by: by.clone() },
+            (None, Some(for_)) => return Verdict::NoNews { for_ },
+            (None, None) => {}
         }
         let proven = self.received_empty.is_some()
             && self.counted.is_some()
@@ -231,6 +298,23 @@ impl Snapshot {
             return Verdict::Starting;
         }
         Verdict::UpToDate { at: self.at }
+    }
+}
+
+/// The journal is shared by all snapshots in one process, and written out where a snapshot leaves it.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use super::Journal;
+
+    pub(super) fn serialize<S: Serializer>(journal: &Arc<Journal>, to: S) -> Result<S::Ok, S::Error> {
+        journal.as_ref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Journal>, D::Error> {
+        Journal::deserialize(from).map(Arc::new)
     }
 }
 
@@ -255,6 +339,7 @@ mod tests {
             firm,
             resource: ResourceType::new("Patient").unwrap(),
             every: Duration::from_secs(10),
+            sweep_every: Duration::from_secs(3_600),
             polled: second,
             swept: second,
             watermark: None,
@@ -273,9 +358,10 @@ mod tests {
             verdict["is"].as_str().unwrap().to_owned()
         };
         assert_eq!(word(&all_well()), "up-to-date");
-        let troubles: [(&str, Trouble); 20] = [
+        let troubles: [(&str, Trouble); 22] = [
             ("needs-attention", |s| s.dead = 1),
             ("needs-attention", |s| s.leases_overdue = 1),
+            ("needs-attention", |s| s.leases_endless = 1),
             ("needs-attention", |s| s.fatal = Some(Code::DatabaseFull)),
             ("needs-attention", |s| {
                 let since = Timestamp::UNIX_EPOCH;
@@ -289,10 +375,11 @@ mod tests {
                 s.connections[1].silent_for = None;
             }),
             ("no-news", |s| s.polls[0].polled = Some(Duration::from_secs(31))),
+            ("no-news", |s| s.polls[0].swept = Some(Duration::from_secs(3 * 3_600 + 1))),
             ("no-news", |s| s.received = Some(Duration::from_secs(91))),
             ("no-news", |s| s.counted = Some(Duration::from_secs(31))),
             ("no-news", |s| s.connections[0].silent_for = Some(Duration::from_secs(61))),
-            ("paused", |s| s.paused_until = Some(Timestamp::UNIX_EPOCH)),
+            ("paused", |s| s.pause = Some(Pause { until: Timestamp::UNIX_EPOCH, by: None })),
             ("working", |s| s.wanted = 1),
             ("working", |s| s.queue_waiting = 1),
             ("working", |s| s.queue_in_flight = 1),

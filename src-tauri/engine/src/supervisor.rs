@@ -11,7 +11,6 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use jiff::Timestamp;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
@@ -29,11 +28,12 @@ use crate::{
     lease::{Keeper, Watch},
     ledger::Want,
     poll::Poller,
-    ports::{AuditLog, Clock, Ledger, Queue},
+    ports::{AuditLog, Clock, Ledger, Notes, Queue},
     reconcile::{Reconciler, resources},
     retry::Budget,
+    reveal::{Revealed, Revealer},
     settings::{Firm, Settings},
-    snapshot::{ConnectionView, Phase, PollView, Snapshot},
+    snapshot::{ConnectionView, Pause, Phase, PollView, Snapshot},
     status::Status,
 };
 
@@ -57,7 +57,11 @@ pub struct Shared {
     pub queue: Arc<dyn Queue>,
     pub ledger: Arc<dyn Ledger>,
     pub audit: Arc<dyn AuditLog>,
+    pub notes: Arc<dyn Notes>,
 }
+
+/// The note that holds a pause.
+const PAUSE: &str = "pause";
 
 /// Everything that runs beside the actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +112,7 @@ pub struct Handle {
     actions: mpsc::Sender<Asked>,
     snapshots: watch::Receiver<Snapshot>,
     stop: Arc<Notify>,
+    revealer: Revealer,
 }
 
 impl Handle {
@@ -117,6 +122,11 @@ impl Handle {
         let gone = || Fault::new(Class::Fatal, Code::Unexpected);
         self.actions.send(Asked { action, person, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    /// The names behind masked records, read live; at most [`crate::reveal::AT_MOST`] at once.
+    pub async fn reveal(&self, keys: Vec<RecordKey>, person: Option<String>) -> Result<Vec<Revealed>, Fault> {
+        self.revealer.reveal(keys, person).await
     }
 
     /// The newest snapshot, and the ones to come.
@@ -131,18 +141,14 @@ impl Handle {
 }
 
 impl Engine {
-    /// Starts on a tokio runtime. `paused_until` is a pause that outlived the last run.
-    pub fn start(
-        shared: Shared,
-        firms: BTreeMap<FirmId, Firm>,
-        settings: Settings,
-        paused_until: Option<Timestamp>,
-    ) -> Self {
+    /// Starts on a tokio runtime. A pause that outlived the last run goes on.
+    pub fn start(shared: Shared, firms: BTreeMap<FirmId, Firm>, settings: Settings) -> Self {
         let (actions, asked) = mpsc::channel(64);
         let (publish, snapshots) = watch::channel(Snapshot::empty(shared.clock.now()));
         let stop = Arc::new(Notify::new());
-        let handle = Handle { actions, snapshots, stop: stop.clone() };
-        let supervisor = Supervisor::new(shared, firms, settings, publish, paused_until);
+        let supervisor = Supervisor::new(shared, firms, settings, publish);
+        let revealer = Revealer(supervisor.reconciler.clone());
+        let handle = Handle { actions, snapshots, stop: stop.clone(), revealer };
         let task = tokio::spawn(async move { supervisor.run(asked, &stop).await });
         Self { handle, task }
     }
@@ -179,10 +185,10 @@ struct Supervisor {
 }
 
 /// What the snapshot shows of the supervisor itself.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Face {
     phase: Phase,
-    paused_until: Option<Timestamp>,
+    pause: Option<Pause>,
     fatal: Option<Code>,
 }
 
@@ -192,7 +198,6 @@ impl Supervisor {
         firms: BTreeMap<FirmId, Firm>,
         settings: Settings,
         publish: watch::Sender<Snapshot>,
-        paused_until: Option<Timestamp>,
     ) -> Self {
         let connections = Arc::new(Connections::new(shared.clock.clone(), firms.keys()));
         let pollers: Vec<_> = firms
@@ -201,7 +206,6 @@ impl Supervisor {
             .collect();
         let probers = firms.keys().flat_map(|id| Side::BOTH.map(|side| (id.clone(), side))).collect();
         let (orders, taken_orders) = mpsc::channel(64);
-        let gate = if paused_until.is_some() { Gate::Shut } else { Gate::Open };
         Self {
             keeper: Arc::new(Keeper::new(shared.clock.clone(), shared.ledger.clone(), shared.queue.clone())),
             watch: Arc::new(Watch::default()),
@@ -211,9 +215,9 @@ impl Supervisor {
             probers,
             orders,
             taken_orders: Arc::new(tokio::sync::Mutex::new(taken_orders)),
-            gate: watch::channel(gate).0,
+            gate: watch::channel(Gate::Open).0,
             publish,
-            face: Mutex::new(Face { phase: Phase::Running, paused_until, fatal: None }),
+            face: Mutex::new(Face { phase: Phase::Running, pause: None, fatal: None }),
             reconciler: Arc::new(Reconciler {
                 clock: shared.clock.clone(),
                 ledger: shared.ledger.clone(),
@@ -232,7 +236,7 @@ impl Supervisor {
     }
 
     fn face(&self) -> Face {
-        *self.face.lock().unwrap_or_else(PoisonError::into_inner)
+        self.face.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn show(&self, change: impl FnOnce(&mut Face)) {
@@ -242,6 +246,7 @@ impl Supervisor {
     async fn run(self, mut asked: mpsc::Receiver<Asked>, stop: &Notify) -> Result<(), Fault> {
         let this = Arc::new(self);
         this.resolve_interrupted().await?;
+        this.remember_pause().await?;
         let mut workers: JoinSet<(Worker, Result<(), Fault>)> = JoinSet::new();
         let all =
             [Worker::Consumer, Worker::LeaseRenewal, Worker::DeliveryRenewal, Worker::LeaseWatch, Worker::Publisher]
@@ -298,7 +303,9 @@ impl Supervisor {
                     tracing::warn!("what ran did not finish in time; it is left to the next start");
                     break Ok(());
                 }
-                () = pause_ends => this.resume(),
+                () = pause_ends => if let Err(fault) = this.resume().await {
+                    break Err(fault);
+                },
             }
         };
         workers.shutdown().await;
@@ -380,6 +387,18 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Goes on with a pause that outlived the last run.
+    async fn remember_pause(&self) -> Result<(), Fault> {
+        let Some(text) = self.shared.notes.read(PAUSE).await? else { return Ok(()) };
+        match serde_json::from_str::<Pause>(&text) {
+            Ok(pause) if pause.until > self.shared.clock.now() => {
+                self.shut(pause);
+                Ok(())
+            }
+            Ok(_) | Err(_) => self.shared.notes.write(PAUSE, None).await,
+        }
+    }
+
     /// Looks at the leases of others, so that the wait for one that died has usually begun when it is needed.
     async fn watch_leases(&self) -> Result<(), Fault> {
         loop {
@@ -455,7 +474,7 @@ impl Supervisor {
         let entry = Begun {
             at: self.shared.clock.now(),
             by: self.reconciler.settings.owner.clone(),
-            person,
+            person: person.clone(),
             act: Act::Asked,
             key: None,
             epoch: 0,
@@ -463,7 +482,7 @@ impl Supervisor {
             fields: vec![action.name().to_owned()],
         };
         let entry = self.shared.audit.begin(entry).await?;
-        let done = self.perform(action).await;
+        let done = self.perform(action, person).await;
         let outcome = match &done {
             Ok(()) => Outcome::Done { version: None },
             Err(fault) => Outcome::Refused { code: fault.code },
@@ -473,7 +492,7 @@ impl Supervisor {
         done
     }
 
-    async fn perform(&self, action: Action) -> Result<(), Fault> {
+    async fn perform(&self, action: Action, person: Option<String>) -> Result<(), Fault> {
         match action {
             Action::SyncNow => {
                 for poller in &self.sync_now {
@@ -482,16 +501,13 @@ impl Supervisor {
                 let _ = self.orders.try_send(Order::Pass);
             }
             Action::Pause { until } => {
-                self.show(|face| face.paused_until = Some(until));
-                self.gate.send_if_modified(|gate| {
-                    let open = *gate == Gate::Open;
-                    if open {
-                        *gate = Gate::Shut;
-                    }
-                    open
-                });
+                let pause = Pause { until, by: person };
+                // First on disk: whoever is told of a pause can rely on it.
+                let text = serde_json::to_string(&pause).expect("a time and a name have a JSON form");
+                self.shared.notes.write(PAUSE, Some(&text)).await?;
+                self.shut(pause);
             }
-            Action::Resume => self.resume(),
+            Action::Resume => self.resume().await?,
             Action::Retry { keys } => {
                 let now = self.shared.clock.now();
                 let want =
@@ -499,14 +515,27 @@ impl Supervisor {
                 self.shared.ledger.want(&keys.iter().map(want).collect::<Vec<_>>()).await?;
                 let _ = self.orders.try_send(Order::Run(keys));
             }
-            Action::SetAside { keys, aside } => self.shared.ledger.set_aside(&keys, aside).await?,
+            Action::SetAside { keys, reason: _ } => self.shared.ledger.set_aside(&keys, true).await?,
+            Action::PutBack { keys } => self.shared.ledger.set_aside(&keys, false).await?,
             Action::DropLetters { ids } => self.shared.ledger.unbury(&ids).await?,
         }
         Ok(())
     }
 
-    fn resume(&self) {
-        self.show(|face| face.paused_until = None);
+    fn shut(&self, pause: Pause) {
+        self.show(|face| face.pause = Some(pause));
+        self.gate.send_if_modified(|gate| {
+            let open = *gate == Gate::Open;
+            if open {
+                *gate = Gate::Shut;
+            }
+            open
+        });
+    }
+
+    async fn resume(&self) -> Result<(), Fault> {
+        self.shared.notes.write(PAUSE, None).await?;
+        self.show(|face| face.pause = None);
         self.gate.send_if_modified(|gate| {
             let shut = *gate == Gate::Shut;
             if shut {
@@ -514,11 +543,12 @@ impl Supervisor {
             }
             shut
         });
+        Ok(())
     }
 
     /// Resolves when the pause is over. Asked again now and then, since the wall clock may be set while we sleep.
     fn pause_ends(&self) -> BoxFuture<'static, ()> {
-        let Some(until) = self.face().paused_until else {
+        let Some(Pause { until, .. }) = self.face().pause else {
             return std::future::pending().boxed();
         };
         let clock = self.shared.clock.clone();
@@ -548,7 +578,7 @@ impl Supervisor {
         next.revision += 1;
         next.at = now;
         next.phase = face.phase;
-        next.paused_until = face.paused_until;
+        next.pause = face.pause;
         next.fatal = face.fatal;
         next.connections = self
             .reconciler
@@ -572,6 +602,7 @@ impl Supervisor {
                     firm: firm.clone(),
                     resource: resource.clone(),
                     every: self.reconciler.firms.get(firm).map(|firm| firm.plan.every).unwrap_or_default(),
+                    sweep_every: self.reconciler.firms.get(firm).map(|firm| firm.plan.sweep_every).unwrap_or_default(),
                     polled: ago(poll.polled),
                     swept: ago(poll.swept),
                     watermark: poll.watermark,

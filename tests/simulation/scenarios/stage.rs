@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use engine::{
     audit::AuditId,
     error::{Class, Code, Fault},
-    fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryQueue},
+    fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryNotes, MemoryQueue},
     hint::{self, Hint, Origin},
     key::{BootId, FirmId, RecordKey, ResourceId, ResourceType, StationId},
     keys::ClinicKey,
@@ -188,6 +188,10 @@ impl Ledger for Hooked<MemoryLedger> {
         self.call("ledger.page", "", self.inner.page(filter, after, limit)).await
     }
 
+    async fn count(&self, filter: Filter) -> Result<u64, Fault> {
+        self.call("ledger.count", "", self.inner.count(filter)).await
+    }
+
     async fn survey(&self) -> Result<Survey, Fault> {
         self.call("ledger.survey", "", self.inner.survey()).await
     }
@@ -271,7 +275,7 @@ pub struct Stage {
     pub plan: PollPlan,
     /// A change to the settings that every station boots with.
     pub settings: fn(&mut Settings),
-    pub paused_until: Option<Timestamp>,
+    pub notes: Arc<MemoryNotes>,
     hook: Arc<Hook>,
     messages: Mutex<u64>,
     boots: Mutex<u64>,
@@ -318,7 +322,7 @@ impl Stage {
             mapping: mapping(),
             plan: PollPlan::default(),
             settings: |_| {},
-            paused_until: None,
+            notes: MemoryNotes::new(),
             hook: Arc::new(hook),
             messages: Mutex::default(),
             boots: Mutex::default(),
@@ -361,8 +365,9 @@ impl Stage {
             queue: Arc::new(self.hooked(station.to_owned(), &self.queue)),
             ledger: Arc::new(self.hooked(station.to_owned(), &self.ledger)),
             audit: self.audit.clone(),
+            notes: self.notes.clone(),
         };
-        Engine::start(shared, firms.collect(), settings, self.paused_until)
+        Engine::start(shared, firms.collect(), settings)
     }
 
     fn hooked<T>(&self, place: String, inner: &Arc<T>) -> Hooked<T> {

@@ -8,7 +8,7 @@ use std::sync::{
 use engine::{
     action::Action,
     ports::{Clock, Queue},
-    snapshot::{Phase, Verdict},
+    snapshot::{Pause, Phase, Verdict},
 };
 use jiff::SignedDuration;
 
@@ -63,10 +63,10 @@ async fn while_paused_nothing_begins_and_what_runs_is_finished() {
     tokio::time::sleep(secs(20 * 60)).await;
     let begun = [stage.calls("fhir.read"), stage.calls("ledger.take")].concat();
     assert!(begun.is_empty(), "nothing begins: {begun:?}");
-    assert_eq!(snapshot(&engine).verdict, Verdict::Paused { until });
+    assert_eq!(snapshot(&engine).verdict, Verdict::Paused { until, by: None });
     let left = stage.until("it ends by itself", secs(11 * 60), || stage.family("p2").is_some()).await;
     assert!(left > secs(9 * 60), "it ended {left:?} after twenty minutes: too early");
-    assert_eq!(snapshot(&engine).paused_until, None);
+    assert_eq!(snapshot(&engine).pause, None);
     stage.kill(engine).await;
 }
 
@@ -92,14 +92,18 @@ async fn sync_now_while_paused_makes_one_full_pass_and_stays_paused() {
     let mut stage = Stage::set().await;
     stage.plan.every = secs(60);
     let until = stage.clock.now() + SignedDuration::from_hours(8);
-    stage.paused_until = Some(until);
+    let first = stage.boot("desk-0");
+    let person = Some("maria".to_owned());
+    first.handle.act(Action::Pause { until }, person.clone()).await.unwrap();
+    stage.kill(first).await;
+    stage.clear_log();
     let engine = stage.boot("desk-0");
     stage.put_patient("p1", "Testpatient-1");
     tokio::time::sleep(secs(300)).await;
     assert!(stage.calls("fhir.changes").is_empty(), "a pause outlives the start");
     engine.handle.act(Action::SyncNow, None).await.unwrap();
     stage.until("one full pass", secs(30), || stage.family("p1").is_some()).await;
-    assert_eq!(snapshot(&engine).paused_until, Some(until));
+    assert_eq!(snapshot(&engine).pause, Some(Pause { until, by: person }));
     tokio::time::sleep(secs(60)).await;
     stage.put_patient("p1", "Testpatient-2");
     stage.hint("Patient", "p1").await;

@@ -457,7 +457,8 @@ impl Rule {
 }
 
 impl Parent {
-    fn of(&self, resource: &Json, bases: &[String]) -> Result<Option<ResourceId>, Refusal> {
+    /// The parent that a resource names; `bases` as in [`ResourceMapping`].
+    pub(crate) fn of(&self, resource: &Json, bases: &[String]) -> Result<Option<ResourceId>, Refusal> {
         let mut ids = Vec::new();
         for element in self.path.read(resource) {
             match element::reference(element, bases)? {
