@@ -39,6 +39,8 @@ export const reveal = (keys: string[]) => invoke<Revealed[]>('reveal', { keys })
 export const setPrivacy = (on: boolean) => invoke<void>('set_privacy', { on });
 export const lock = () => invoke<void>('lock');
 export const unlock = (pin: string) => invoke<boolean>('unlock', { pin });
+/** Somebody pressed a key or moved the mouse: puts the lock off. */
+export const active = () => invoke<void>('active');
 export const summary = () => invoke<string>('summary');
 export const openLogs = () => invoke<void>('open_logs');
 export const openDemo = () => invoke<void>('open_demo');

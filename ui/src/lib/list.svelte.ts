@@ -85,8 +85,8 @@ export class Live<T> {
   }
 }
 
-/** A row that is shown, and whether it has left the list since the order was frozen. */
-export type Held<R> = { row: R; gone: boolean };
+/** A row that is shown: as it is, as it was when the order was made, and whether it has left the list since. */
+export type Held<R> = { row: R; was: R; gone: boolean };
 
 /**
  * Rows do not move under the hand: while the table is held, what is shown keeps its order, takes over what is newer, and stays when it
@@ -104,18 +104,23 @@ export class Steady<R> {
 
   take(latest: R[], held: boolean) {
     this.#latest = latest;
-    if (!held || this.rows.length === 0) return this.settle();
+    if (!held || untrack(() => this.rows.length) === 0) return this.settle();
     const known = new Map(latest.map((row) => [this.#key(row), row]));
-    this.rows = this.rows.map(({ row }) => {
+    const shown = untrack(() => this.rows);
+    const kept = shown.map(({ row, was }) => {
       const now = known.get(this.#key(row));
-      return now === undefined ? { row, gone: true } : { row: now, gone: false };
+      return { row: now ?? row, was, gone: now === undefined };
     });
-    const shown = new Set(this.rows.map(({ row }) => this.#key(row)));
-    this.fresh = latest.filter((row) => !shown.has(this.#key(row))).length;
+    const keys = new Set(shown.map(({ row }) => this.#key(row)));
+    const last = latest.findLastIndex((row) => keys.has(this.#key(row)));
+    // What comes below all that is shown moves nothing.
+    const below = latest.slice(last + 1).map((row) => ({ row, was: row, gone: false }));
+    this.rows = last < 0 ? kept : [...kept, ...below];
+    this.fresh = latest.filter((row, index) => (last < 0 || index < last) && !keys.has(this.#key(row))).length;
   }
 
   settle() {
-    this.rows = this.#latest.map((row) => ({ row, gone: false }));
+    this.rows = this.#latest.map((row) => ({ row, was: row, gone: false }));
     this.fresh = 0;
   }
 }

@@ -1,5 +1,7 @@
 // `#/queue?state=needs-attention`: where the window is, so that back and forward work and a link is a link.
 
+import type { RecordName } from './bindings';
+
 export const VIEWS = ['overview', 'queue', 'locks', 'history', 'audit'] as const;
 export type View = (typeof VIEWS)[number];
 
@@ -21,11 +23,14 @@ export const link = (view: View, query: Record<string, string> = {}) => {
 class Route {
   view = $state<View>('overview');
   query = $state.raw(new URLSearchParams());
+  /** The one record that the history is about; its key does not belong into an address. */
+  record = $state.raw<RecordName | null>(null);
 
   start(): () => void {
     const read = () => {
       const [path = '', search = ''] = location.hash.replace(/^#\/?/, '').split('?');
       this.view = isView(path) ? path : 'overview';
+      if (this.view !== 'history') this.record = null;
       this.query = new URLSearchParams(search);
     };
     addEventListener('hashchange', read);
@@ -35,6 +40,11 @@ class Route {
 
   go(view: View, query: Record<string, string> = {}) {
     location.hash = link(view, query);
+  }
+
+  historyOf(record: RecordName) {
+    this.record = record;
+    this.go('history');
   }
 
   /** Changes the query of this view without a step back to it. */

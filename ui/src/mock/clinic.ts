@@ -174,6 +174,7 @@ class Clinic {
         return true;
       case 'summary':
         return `Chart Relay 0.2.0, synthetic\nstate: ${this.state}\nFileMaker of synthetic-north: answers\nwaiting: ${this.rows.length}\nlast proof: 10:42:18`;
+      case 'active':
       case 'open_logs':
       case 'open_demo':
         return null;

@@ -5,10 +5,15 @@ import type { Bin, Card, Cause, Day, Detail, Lock, Overview, PauseFor, QueueRow,
 const FIRM = 'Synthetic North';
 const at = (now: number, secondsAgo: number) => new Date(now - secondsAgo * 1_000).toISOString();
 
-/** The same pseudonym for the same number, as three letters that tell nothing. */
+/** The same pseudonym for the same number, as five signs that tell nothing. */
 export function record(number: number, kind = 'Patient'): RecordName {
-  const digits = (0xabc + number * 0x35b) & 0xfff;
-  return { key: `synthetic-north/${kind}/${number}`, label: `${kind} ${digits.toString(16).toUpperCase().padStart(3, '0')}`, firm: FIRM };
+  let rest = (0x1abcde + number * 0x9e37_79b1) >>> 0;
+  const signs = Array.from({ length: 5 }, () => {
+    const sign = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'[rest % 32];
+    rest >>>= 5;
+    return sign;
+  });
+  return { key: `synthetic-north/${kind}/${number}`, label: `${kind} ${signs.join('')}`, firm: FIRM };
 }
 
 const RIGHTS: Record<Role, Right[]> = {

@@ -1,12 +1,12 @@
 // Drawn on a grid of 20 with a stroke of 1.6. The seven states have the silhouettes of the tray: triangle, slashed link, hollow with ?,
 // two bars, two arrows, dotted ring, check.
 
-import type { State } from '../lib/bindings';
+import type { HistoryOutcome, QueueState, State } from '../lib/bindings';
 
 type Shape = { d: string; fill?: boolean; dash?: string };
 
 const states: Record<State, Shape[]> = {
-  'needs-attention': [{ d: 'M10 3.1 18 16.6H2Z' }, { d: 'M10 8v4.1M10 14.3v.1' }],
+  'needs-attention': [{ d: 'M8.6 3.2a1.6 1.6 0 0 1 2.8 0l6.4 11.2a1.6 1.6 0 0 1-1.4 2.4H3.6a1.6 1.6 0 0 1-1.4-2.4ZM10 7.6v4.2M10 14v.1' }],
   'cannot-reach': [
     { d: 'M8.6 11.4 5.9 14.1a2.9 2.9 0 0 1-4-4l2.6-2.7a2.9 2.9 0 0 1 3.4-.5M11.4 8.6l2.7-2.7a2.9 2.9 0 0 1 4 4l-2.6 2.7a2.9 2.9 0 0 1-3.4.5' },
     { d: 'M3.4 3.4 16.6 16.6' },
@@ -14,7 +14,7 @@ const states: Record<State, Shape[]> = {
   'no-news': [{ d: 'M10 2.4a7.6 7.6 0 1 0 0 15.2 7.6 7.6 0 0 0 0-15.2Z' }, { d: 'M7.9 8a2.1 2.1 0 1 1 3.1 1.8c-.7.4-1 .8-1 1.7M10 14v.1' }],
   paused: [{ d: 'M5 3.4h3.2v13.2H5ZM11.8 3.4H15v13.2h-3.2Z', fill: true }],
   working: [{ d: 'M2.6 7.2h13.6M12.6 3.4l3.8 3.8-3.8 3.8M17.4 12.8H3.8M7.4 9l-3.8 3.8 3.8 3.8' }],
-  starting: [{ d: 'M10 2.8a7.2 7.2 0 1 0 0 14.4 7.2 7.2 0 0 0 0-14.4Z', dash: '0.1 3.67' }],
+  starting: [{ d: 'M10 2.8a7.2 7.2 0 1 0 0 14.4 7.2 7.2 0 0 0 0-14.4Z', dash: '0.1 5.555' }],
   'up-to-date': [{ d: 'M3.2 10.6 7.8 15.2 16.8 5' }],
 };
 
@@ -72,4 +72,23 @@ export const TONES: Record<State, Tone> = {
   working: 'info',
   starting: 'plain',
   'up-to-date': 'ok',
+};
+
+type Look = { icon: IconName; tone: Tone };
+
+export const QUEUE: Record<QueueState, Look> = {
+  'needs-attention': { icon: 'needs-attention', tone: 'bad' },
+  'waiting-for-record': { icon: 'open', tone: 'warn' },
+  'trying-again': { icon: 'again', tone: 'warn' },
+  'in-progress': { icon: 'working', tone: 'info' },
+  waiting: { icon: 'wait', tone: 'plain' },
+  'set-aside': { icon: 'aside', tone: 'plain' },
+};
+
+export const OUTCOME: Record<HistoryOutcome, Look> = {
+  done: { icon: 'up-to-date', tone: 'ok' },
+  refused: { icon: 'bad', tone: 'bad' },
+  unknown: { icon: 'no-news', tone: 'warn' },
+  interrupted: { icon: 'cannot-reach', tone: 'warn' },
+  open: { icon: 'working', tone: 'info' },
 };
