@@ -1,10 +1,14 @@
 //! The benchmarks. Each prints its own figures beside its baseline and fails if it misses a target.
 
 use crate::{
-    machine,
+    machine::{self, Purpose},
     run::{cargo, root, works},
+    ui,
 };
 use std::fs;
+
+/// The one that needs the feature `desktop`, and a display, which it makes itself.
+const DESKTOP: &str = "desktop";
 
 pub(crate) fn bench(only: Option<&str>) -> bool {
     let found = fs::read_dir(root().join("benches")).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -20,14 +24,23 @@ pub(crate) fn bench(only: Option<&str>) -> bool {
         return false;
     }
     names.retain(|name| only.is_none_or(|only| name == only));
-    if !machine::prepare(false).builds {
+    let asks_desktop = names.iter().any(|name| name == DESKTOP);
+    let machine = machine::prepare(if asks_desktop { Purpose::Benchmarks } else { Purpose::Program });
+    if !machine.builds {
         println!("Without these the benchmarks cannot be built.");
         return false;
+    }
+    let desktop = asks_desktop && machine.screen && ui::build();
+    if asks_desktop && !desktop {
+        println!("Tray and window are not measured: what they need on Linux is missing, or this is not Linux.");
+        names.retain(|name| name != DESKTOP);
     }
     let mut missed = Vec::new();
     for name in &names {
         println!("=== {name} ===");
-        if !works(&mut cargo(["bench", "--locked", "--package", "chart-relay", "--bench", name])) {
+        let bench = ["bench", "--locked", "--package", "chart-relay", "--bench", name];
+        let features: &[&str] = if name == DESKTOP { &["--features", "desktop"] } else { &[] };
+        if !works(&mut cargo(bench.into_iter().chain(features.iter().copied()))) {
             missed.push(name.as_str());
         }
         println!();

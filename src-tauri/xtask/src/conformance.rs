@@ -2,7 +2,7 @@
 //! what `tests/conformance.rs` asks the simulator. Optional, because building it takes the better part of an hour.
 
 use crate::{
-    machine,
+    machine::{self, Purpose},
     run::{answer, cargo, npm_ci, program, root, tool, tools, works},
 };
 use std::{
@@ -28,7 +28,7 @@ impl Drop for Server {
 }
 
 pub(crate) fn conformance() -> bool {
-    let machine = machine::prepare(true);
+    let machine = machine::prepare(Purpose::Program);
     if !machine.builds || !machine.node {
         println!(
             "Without these it cannot be done: Node.js brings the definitions of search parameters that the server needs."

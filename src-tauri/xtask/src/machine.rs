@@ -1,7 +1,7 @@
 //! What this machine has, and what is installed on it when it is missing.
 
 use crate::run::{answer, program, works};
-use std::{env, path::Path, process::Stdio};
+use std::{env, ffi::OsStr, path::Path, process::Stdio};
 
 /// Versions that the project needs (Rust: `rust-version` in Cargo.toml).
 const RUST: &str = env!("CARGO_PKG_RUST_VERSION");
@@ -10,34 +10,108 @@ const NODE: &str = "20.19.0";
 /// One thing that must be there.
 struct Need {
     name: &'static str,
-    program: &'static str,
+    place: Place,
     /// Debian's package.
     package: &'static str,
     why: &'static str,
 }
 
+/// Where to look for it.
+enum Place {
+    Program(&'static str),
+    /// What a library is built against, by pkg-config's name.
+    Headers(&'static str),
+    /// What is loaded at run time, by the loader's name.
+    Loaded(&'static str),
+}
+use Place::{Headers, Loaded, Program};
+
 /// What builds the encrypted database.
 const TO_BUILD: &[Need] = &[
     Need {
         name: "a C compiler",
-        program: "cc",
+        place: Program("cc"),
         package: "build-essential",
         why: "SQLCipher and OpenSSL are built from C",
     },
-    Need { name: "make", program: "make", package: "build-essential", why: "OpenSSL is built with it" },
-    Need { name: "Perl", program: "perl", package: "perl", why: "OpenSSL is configured with it" },
+    Need { name: "make", place: Program("make"), package: "build-essential", why: "OpenSSL is built with it" },
+    Need { name: "Perl", place: Program("perl"), package: "perl", why: "OpenSSL is configured with it" },
 ];
 
 /// What the tests of the keychain run against.
 const KEYCHAIN: &[Need] = &[
-    Need { name: "D-Bus", program: "dbus-daemon", package: "dbus", why: "the keychain is tested over it" },
+    Need { name: "D-Bus", place: Program("dbus-daemon"), package: "dbus", why: "the keychain is tested over it" },
     Need {
         name: "GNOME Keyring",
-        program: "gnome-keyring-daemon",
+        place: Program("gnome-keyring-daemon"),
         package: "gnome-keyring",
         why: "the keychain is tested against it",
     },
 ];
+
+/// What tray and window are made of on Linux. Windows and macOS bring their own.
+const DESKTOP: &[Need] = &[
+    Need {
+        name: "WebKitGTK 4.1",
+        place: Headers("webkit2gtk-4.1"),
+        package: "libwebkit2gtk-4.1-dev",
+        why: "it draws the window",
+    },
+    Need {
+        name: "Ayatana AppIndicator",
+        place: Loaded("libayatana-appindicator3.so.1"),
+        package: "libayatana-appindicator3-1",
+        why: "it shows the tray icon",
+    },
+];
+
+/// What the tests of tray and window run in: displays and session buses of their own.
+const SCREEN: &[Need] = &[
+    Need { name: "Xvfb", place: Program("Xvfb"), package: "xvfb", why: "each test has a display of its own" },
+    Need {
+        name: "D-Bus",
+        place: Program("dbus-daemon"),
+        package: "dbus",
+        why: "each test has a session bus of its own",
+    },
+    Need {
+        name: "WebKitWebDriver",
+        place: Program("WebKitWebDriver"),
+        package: "webkit2gtk-driver",
+        why: "it drives the real window",
+    },
+    Need { name: "xprop", place: Program("xprop"), package: "x11-utils", why: "the window's title is read with it" },
+];
+
+const CHROMIUM: &[Need] = &[Need {
+    name: "Chromium",
+    place: Program("chromium"),
+    package: "chromium",
+    why: "every view is tried in it, in light, dark and forced colours",
+}];
+
+/// What packages are made with.
+const BUNDLES: &[Need] = &[
+    Need { name: "rpm", place: Program("rpm"), package: "rpm", why: "the .rpm is installed with it" },
+    Need { name: "dpkg", place: Program("dpkg"), package: "dpkg", why: "the .deb is installed with it" },
+    Need {
+        name: "Ayatana AppIndicator's headers",
+        place: Headers("ayatana-appindicator3-0.1"),
+        package: "libayatana-appindicator3-dev",
+        why: "the package's dependencies are found through it",
+    },
+];
+
+/// What the machine is looked at for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// The headless program.
+    Program,
+    /// Tray and window as well.
+    Desktop,
+    Benchmarks,
+    Tests,
+}
 
 /// What turned out to be there. The rest was said.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +119,21 @@ pub(crate) struct Machine {
     pub(crate) builds: bool,
     pub(crate) node: bool,
     pub(crate) keychain: bool,
+    /// Tray and window can be built, and run where there is a display.
+    pub(crate) desktop: bool,
+    /// They can be tested: on Linux only.
+    pub(crate) screen: bool,
+    pub(crate) chromium: bool,
+    /// `.deb` and `.rpm` can be made and installed.
+    pub(crate) bundles: bool,
 }
 
 /// Looks, installs what can be installed without a person, and says the rest in one sentence each.
-pub(crate) fn prepare(for_tests: bool) -> Machine {
+pub(crate) fn prepare(purpose: Purpose) -> Machine {
     println!("This machine:");
+    let (linux, tests) = (cfg!(target_os = "linux"), purpose == Purpose::Tests);
     let mut builds = rust();
-    let node = node(for_tests);
+    let node = node(purpose);
     let needs = if cfg!(windows) {
         // The compiler and nmake come with the linker that Rust already used for this very program.
         &TO_BUILD[2..]
@@ -59,9 +141,20 @@ pub(crate) fn prepare(for_tests: bool) -> Machine {
         TO_BUILD
     };
     builds &= have(needs);
-    let keychain = for_tests && cfg!(target_os = "linux") && have(KEYCHAIN);
+    let keychain = tests && linux && have(KEYCHAIN);
+    // Without Node.js there are no pages to show.
+    let desktop = builds && node && purpose != Purpose::Program && (!linux || have(DESKTOP));
+    let screen = desktop && linux && purpose >= Purpose::Benchmarks && have(SCREEN);
+    let chromium = node && tests && if linux { have(CHROMIUM) } else { env::var_os("CHROMIUM").is_some() };
+    let bundles = desktop && linux && tests && answer("dpkg", &["--version"]).is_some() && have(BUNDLES);
     println!();
-    Machine { builds, node, keychain }
+    Machine { builds, node, keychain, desktop, screen, chromium, bundles }
+}
+
+/// Whether somebody could see a window.
+pub(crate) fn display() -> bool {
+    let named = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    !cfg!(target_os = "linux") || named("DISPLAY") || named("WAYLAND_DISPLAY")
 }
 
 fn rust() -> bool {
@@ -75,14 +168,16 @@ fn rust() -> bool {
     good
 }
 
-fn node(for_tests: bool) -> bool {
+fn node(purpose: Purpose) -> bool {
     let found = answer("node", &["--version"]);
     let good = found.as_deref().is_some_and(|found| at_least(found, NODE));
     let found = found.unwrap_or_else(|| "none".to_owned());
-    match (good, for_tests) {
+    match (good, purpose) {
         (true, _) => println!("  Node.js {found}"),
-        (false, true) => println!("  Node.js {NODE} or newer is missing (found: {found}): https://nodejs.org has it."),
-        (false, false) => println!("  Node.js {NODE} is missing (found: {found}); only the tests need it."),
+        (false, Purpose::Program) => {
+            println!("  Node.js {NODE} is missing (found: {found}); only tray, window and tests need it.")
+        }
+        (false, _) => println!("  Node.js {NODE} or newer is missing (found: {found}): https://nodejs.org has it."),
     }
     good
 }
@@ -98,18 +193,28 @@ fn version(text: &str) -> Vec<u32> {
 }
 
 fn is_there(need: &Need) -> bool {
-    // A build may have been told of another one.
-    let program =
-        if need.program == "cc" { env::var_os("CC").unwrap_or_else(|| "cc".into()) } else { need.program.into() };
-    let found = Path::new(&program).is_file()
-        || env::var_os("PATH").is_some_and(|path| {
-            env::split_paths(&path)
-                .any(|folder| folder.join(&program).is_file() || folder.join(&program).with_extension("exe").is_file())
-        });
+    let found = match need.place {
+        // A build may have been told of another one.
+        Program("cc") => on_path(&env::var_os("CC").unwrap_or_else(|| "cc".into())),
+        Program(program) => on_path(program.as_ref()),
+        Headers(library) => answer("pkg-config", &["--exists", library]).is_some(),
+        // The loader's list stands where ordinary accounts do not look for programs.
+        Loaded(library) => ["ldconfig", "/sbin/ldconfig"]
+            .iter()
+            .any(|ldconfig| answer(ldconfig, &["-p"]).is_some_and(|list| list.contains(library))),
+    };
     if found {
         println!("  {}", need.name);
     }
     found
+}
+
+fn on_path(program: &OsStr) -> bool {
+    Path::new(program).is_file()
+        || env::var_os("PATH").is_some_and(|path| {
+            env::split_paths(&path)
+                .any(|folder| folder.join(program).is_file() || folder.join(program).with_extension("exe").is_file())
+        })
 }
 
 fn have(needs: &[Need]) -> bool {

@@ -10,18 +10,19 @@ mod machine;
 mod run;
 mod stage;
 mod test;
+mod ui;
 
 use std::process::ExitCode;
 
 const HELP: &str = "\
 The project's own commands.
 
-cargo xtask demo [--for 60s]    a synthetic clinic at work in the terminal, with mishaps to watch; needs no display
+cargo xtask demo [--for 60s]    a synthetic clinic at work, with mishaps to watch: in tray and window, without a display in the terminal
 cargo xtask test                every check and every test, with the time of each stage
 cargo xtask bench [--only NAME] the benchmarks, each beside its baseline
 cargo xtask conformance         optional: the FHIR client against Helios hfs; building that takes the better part of an hour
 
-Each sets up what is missing and says what it installs. They need Rust 1.94.1, Node.js 20.19 (for tests), Perl, make and a C
+Each sets up what is missing and says what it installs. They need Rust 1.94.1, Node.js 20.19 (for window and tests), Perl, make and a C
 compiler, or newer.";
 
 fn main() -> ExitCode {

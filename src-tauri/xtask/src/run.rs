@@ -49,9 +49,16 @@ pub(crate) fn npm_ci(folder: &Path) -> Option<Command> {
     if time("node_modules/.package-lock.json").is_some_and(|done| Some(done) >= time("package-lock.json")) {
         return None;
     }
-    let mut npm = program(if cfg!(windows) { "npm.cmd" } else { "npm" });
-    npm.current_dir(folder).args(["ci", "--no-audit", "--no-fund"]);
+    let mut npm = npm(folder);
+    npm.args(["ci", "--no-audit", "--no-fund"]);
     Some(npm)
+}
+
+/// npm in a folder.
+pub(crate) fn npm(folder: &Path) -> Command {
+    let mut npm = program(if cfg!(windows) { "npm.cmd" } else { "npm" });
+    npm.current_dir(folder);
+    npm
 }
 
 /// What a program prints, if it can be started and is content.

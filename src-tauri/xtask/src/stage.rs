@@ -17,6 +17,8 @@ pub(crate) struct Stage {
 pub(crate) enum Work {
     /// A check that passes or fails as a whole, and counts as one test.
     Check(Command),
+    /// Several of these.
+    Checks(Vec<Command>),
     /// What must be done first, and programs that say `test result:`.
     Tests { first: Vec<Command>, tests: Vec<Command> },
     /// With the reason: something optional is missing.
@@ -45,13 +47,8 @@ impl Stage {
         match (self.work)(machine) {
             Work::NotRun(reason) => outcome.not_run.push(reason),
             Work::Impossible(reason) => outcome.fail(reason),
-            Work::Check(mut command) => {
-                if works(command.stdin(Stdio::null())) {
-                    outcome.passed = 1;
-                } else {
-                    outcome.fail(format!("`{}`", text(&command)));
-                }
-            }
+            Work::Check(command) => outcome.check(command),
+            Work::Checks(commands) => commands.into_iter().for_each(|command| outcome.check(command)),
             Work::Tests { first, tests } => {
                 for mut command in first {
                     println!("`{}`", text(&command));
@@ -73,6 +70,14 @@ impl Outcome {
     fn fail(&mut self, what: String) {
         self.failed += 1;
         self.failures.push(what);
+    }
+
+    fn check(&mut self, mut command: Command) {
+        if works(command.stdin(Stdio::null())) {
+            self.passed += 1;
+        } else {
+            self.fail(format!("`{}`", text(&command)));
+        }
     }
 
     fn test(&mut self, mut command: Command) {

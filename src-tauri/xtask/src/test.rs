@@ -1,26 +1,38 @@
 //! Every check and every test.
 
 use crate::{
-    machine::{self, Machine},
-    run::{answer, cargo, npm_ci, program, root, tool, tools, works},
+    machine::{self, Machine, Purpose},
+    run::{answer, cargo, npm, npm_ci, program, root, tool, tools, works},
     stage::{Outcome, Stage, Work, clock},
+    ui,
 };
-use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command, time::Duration};
 
 const CARGO_DENY: &str = "0.20.2";
 
 /// The same for every command that compiles, so that nothing is compiled twice.
-const WHOLE: [&str; 4] = ["--locked", "--workspace", "--features", "engine/fakes"];
+fn whole(machine: Machine) -> [&'static str; 4] {
+    ["--locked", "--workspace", "--features", if machine.desktop { "engine/fakes,desktop" } else { "engine/fakes" }]
+}
 
 pub(crate) fn test() -> bool {
-    let machine = machine::prepare(true);
+    let mut machine = machine::prepare(Purpose::Tests);
+    // Before everything that has the window in it.
+    if machine.desktop && !ui::build() {
+        println!("The window's pages could not be built: nothing of tray and window is checked.\n");
+        machine = Machine { desktop: false, screen: false, bundles: false, ..machine };
+    }
     let stages = [
         Stage { name: "formatting", work: formatting },
         Stage { name: "licences", work: licences },
+        Stage { name: "pages", work: pages },
         Stage { name: "clippy", work: law },
         Stage { name: "docs", work: docs },
+        Stage { name: "headless", work: headless },
         Stage { name: "tests", work: most_tests },
         Stage { name: "real parts", work: real_parts },
+        Stage { name: "desktop", work: desktop },
+        Stage { name: "packages", work: packages },
         Stage { name: "simulation", work: simulation },
     ];
     let count = stages.len();
@@ -77,6 +89,10 @@ fn elsewhere(machine: Machine) -> Vec<String> {
     } else {
         not_run.push("the keychain: it is tested on Linux only, against GNOME Keyring".to_owned());
     }
+    if cfg!(target_os = "linux") {
+        not_run
+            .push("tray and window of Windows and macOS, their packages (.msi, NSIS, .dmg): this is Linux".to_owned());
+    }
     not_run.push(
         "known vulnerabilities of dependencies (`cargo deny check advisories`): needs a database from the network"
             .into(),
@@ -111,18 +127,34 @@ fn licences(_: Machine) -> Work {
         }
         ours
     };
-    let mut check = program(deny);
-    check.args([
-        "--workspace",
-        "--all-features",
-        "--locked",
-        "check",
-        "--hide-inclusion-graph",
-        "licenses",
-        "bans",
-        "sources",
-    ]);
-    Work::Check(check)
+    let deny = |features: &[&str], checks: &[&str]| {
+        let mut check = program(&deny);
+        check.args(["--workspace", "--locked"]).args(features).arg("check").arg("--hide-inclusion-graph").args(checks);
+        check
+    };
+    Work::Checks(vec![
+        deny(&["--all-features"], &["licenses", "bans", "sources"]),
+        // Nothing that needs a display is in the headless program.
+        deny(&[], &["--config", "deny.headless.toml", "bans"]),
+    ])
+}
+
+/// The window's pages alone: types, every view in Chromium, what assistive technology finds.
+fn pages(machine: Machine) -> Work {
+    if !machine.node {
+        return Work::NotRun("the window's pages: Node.js is missing".to_owned());
+    }
+    if !machine.chromium {
+        return Work::NotRun("the window's pages in Chromium: it is missing (CHROMIUM may name one)".to_owned());
+    }
+    let folder = root().join("ui");
+    let run = |script: &str| {
+        let mut npm = npm(&folder);
+        npm.args(["run", "--silent", script]);
+        npm
+    };
+    let first = npm_ci(&folder).into_iter().chain([run("check")]).collect();
+    Work::Tests { first, tests: vec![run("test")] }
 }
 
 fn law(machine: Machine) -> Work {
@@ -132,17 +164,30 @@ fn law(machine: Machine) -> Work {
     if !machine::component("clippy") {
         return Work::NotRun("it is missing and cannot be installed".to_owned());
     }
-    Work::Check(cargo(["clippy"].into_iter().chain(WHOLE).chain(["--all-targets", "--", "-D", "warnings"])))
+    Work::Check(cargo(["clippy"].into_iter().chain(whole(machine)).chain(["--all-targets", "--", "-D", "warnings"])))
 }
 
 fn docs(machine: Machine) -> Work {
     if !machine.builds {
         return cannot_build();
     }
-    let mut doc = cargo(["doc"].into_iter().chain(WHOLE).chain(["--no-deps", "--document-private-items"]));
+    let mut doc = cargo(["doc"].into_iter().chain(whole(machine)).chain(["--no-deps", "--document-private-items"]));
     // This is the documentation of a program: it may lead to what is private.
     doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
     Work::Check(doc)
+}
+
+/// The program as a server gets it, which the other stages have only with the feature `desktop` on.
+fn headless(machine: Machine) -> Work {
+    if !machine.builds {
+        return cannot_build();
+    }
+    if !machine.desktop {
+        return Work::NotRun(
+            "the headless program for itself: everything was checked without tray and window".to_owned(),
+        );
+    }
+    Work::Check(cargo(["check", "--locked", "--package", "chart-relay", "--bins"]))
 }
 
 /// Names of all integration tests, whether Cargo.toml knows of them or not: cargo complains of those that it does not know.
@@ -160,8 +205,12 @@ fn is_real(name: &str) -> bool {
     name.starts_with("real")
 }
 
-fn tests_named(names: &[&str], more: &[&str]) -> std::process::Command {
-    let mut command = cargo(["test"].into_iter().chain(WHOLE).chain(["--no-fail-fast"]));
+/// Tests that start the program with its tray and its window: they have stages of their own.
+const DESKTOP: &str = "desktop";
+const PACKAGES: &str = "packages";
+
+fn tests_named(machine: Machine, names: &[&str], more: &[&str]) -> Command {
+    let mut command = cargo(["test"].into_iter().chain(whole(machine)).chain(["--no-fail-fast"]));
     for name in names {
         command.args(["--test", name]);
     }
@@ -174,12 +223,13 @@ fn most_tests(machine: Machine) -> Work {
         return cannot_build();
     }
     let names = integration_tests();
-    let here = |name: &&str| !is_real(name) && *name != "simulation" && (machine.keychain || *name != "keychain");
+    let elsewhere = ["simulation", DESKTOP, PACKAGES];
+    let here = |name: &&str| !is_real(name) && !elsewhere.contains(name) && (machine.keychain || *name != "keychain");
     let names: Vec<&str> = names.iter().map(String::as_str).filter(here).collect();
     let skip = NEED_NODE.iter().flat_map(|module| ["--skip", module]);
     let more: Vec<&str> = ["--lib", "--bins", "--"].into_iter().chain(skip).collect();
-    let tests = tests_named(&names, &more);
-    let examples = cargo(["test"].into_iter().chain(WHOLE).chain(["--doc"]));
+    let tests = tests_named(machine, &names, &more);
+    let examples = cargo(["test"].into_iter().chain(whole(machine)).chain(["--doc"]));
     Work::Tests { first: Vec::new(), tests: vec![tests, examples] }
 }
 
@@ -199,8 +249,36 @@ fn real_parts(machine: Machine) -> Work {
     let folders = fs::read_dir(root().join("tests/real")).into_iter().flatten().flatten().map(|entry| entry.path());
     let first =
         folders.filter(|folder| folder.join("package-lock.json").is_file()).filter_map(|folder| npm_ci(&folder));
-    let tests = vec![tests_named(&names, &[]), tests_named(&NEED_NODE_IN, &["--", NEED_NODE[0], NEED_NODE[1]])];
+    let tests = vec![
+        tests_named(machine, &names, &[]),
+        tests_named(machine, &NEED_NODE_IN, &["--", NEED_NODE[0], NEED_NODE[1]]),
+    ];
     Work::Tests { first: first.collect(), tests }
+}
+
+/// The real tray and the real window, one test at a time: each has a display and a session bus of its own.
+fn desktop(machine: Machine) -> Work {
+    if !machine.builds {
+        return cannot_build();
+    }
+    if !machine.screen {
+        return Work::NotRun("tray and window: what they need is missing, or this is not Linux".to_owned());
+    }
+    let tests = tests_named(machine, &[DESKTOP], &["--", "--test-threads=1"]);
+    Work::Tests { first: Vec::new(), tests: vec![tests] }
+}
+
+/// `.deb` and `.rpm` of what was tested, made and installed.
+fn packages(machine: Machine) -> Work {
+    if !machine.builds {
+        return cannot_build();
+    }
+    if !machine.bundles {
+        return Work::NotRun(
+            ".deb and .rpm: what makes and installs them is missing, or this is not Debian".to_owned(),
+        );
+    }
+    Work::Tests { first: Vec::new(), tests: vec![tests_named(machine, &[PACKAGES], &["--", "--test-threads=1"])] }
 }
 
 fn simulation(machine: Machine) -> Work {
