@@ -127,15 +127,15 @@ fn licences(_: Machine) -> Work {
         }
         ours
     };
-    let deny = |features: &[&str], checks: &[&str]| {
+    let deny = |options: &[&str], checks: &[&str]| {
         let mut check = program(&deny);
-        check.args(["--workspace", "--locked"]).args(features).arg("check").arg("--hide-inclusion-graph").args(checks);
+        check.args(["--workspace", "--locked"]).args(options).arg("check").arg("--hide-inclusion-graph").args(checks);
         check
     };
     Work::Checks(vec![
         deny(&["--all-features"], &["licenses", "bans", "sources"]),
         // Nothing that needs a display is in the headless program.
-        deny(&[], &["--config", "deny.headless.toml", "bans"]),
+        deny(&["--config", "deny.headless.toml"], &["bans"]),
     ])
 }
 
