@@ -1,0 +1,50 @@
+// Everything that can be on the screen, each with the steps that lead to it.
+
+const press = (...keys) => async (page) => {
+  for (const key of keys) await page.keyboard.press(key);
+};
+const click = (name) => (page) => page.getByRole('button', { name, exact: true }).first().click();
+const rows = (page) => page.waitForSelector('tr[data-key]');
+const then = (...steps) => async (page) => {
+  for (const step of steps) await step(page);
+};
+const charts = (page) => page.waitForSelector('.strip a');
+
+export const VIEWS = [
+  { name: 'overview', at: '', to: charts },
+  { name: 'overview-needs-attention', at: '?state=needs-attention', to: charts },
+  { name: 'overview-cannot-reach', at: '?state=cannot-reach&role=it', to: charts },
+  { name: 'overview-no-news', at: '?state=no-news', to: charts },
+  { name: 'overview-paused', at: '?state=paused', to: charts },
+  { name: 'overview-working', at: '?state=working', to: charts },
+  { name: 'overview-starting', at: '?state=starting&empty', to: charts },
+  { name: 'overview-empty', at: '?empty', to: charts },
+  { name: 'overview-silent', at: '?silent&state=no-news', to: charts },
+  { name: 'overview-table', at: '', to: then(charts, click('Show as table')) },
+  { name: 'overview-pause', at: '', to: then(charts, click('Pause')) },
+  { name: 'overview-refused', at: '?refuse=sync_now', to: then(charts, click('Sync now'), (page) => page.waitForSelector('[role=alert] span')) },
+  { name: 'queue', at: '?state=needs-attention#/queue', to: rows },
+  { name: 'queue-grouped', at: '?state=needs-attention#/queue', to: then(rows, (page) => page.getByLabel('Group by reason').check()) },
+  { name: 'queue-drawer', at: '?state=needs-attention&role=it#/queue', to: then(rows, press('j', 'Enter')) },
+  { name: 'queue-confirm', at: '?state=needs-attention#/queue', to: then(rows, press('j', 'Space', 'j', 'Space', 'r')) },
+  { name: 'queue-set-aside', at: '?state=needs-attention#/queue', to: then(rows, press('j', 'Space'), click('Set aside')) },
+  { name: 'queue-paused', at: '?state=paused#/queue', to: rows },
+  { name: 'queue-names', at: '?state=needs-attention&privacy=off#/queue', to: then(rows, (page) => page.waitForSelector('tr .name')) },
+  { name: 'queue-empty', at: '?empty#/queue', to: (page) => page.waitForSelector('text=Nothing waiting') },
+  { name: 'locks', at: '?state=needs-attention#/locks', to: rows },
+  { name: 'locks-drawer', at: '?state=needs-attention&role=it#/locks', to: then(rows, press('j', 'Enter')) },
+  { name: 'locks-empty', at: '?empty#/locks', to: (page) => page.waitForSelector('text=Nothing is being worked on') },
+  { name: 'history', at: '#/history', to: rows },
+  { name: 'history-drawer', at: '#/history', to: then(rows, press('j', 'j', 'Enter')) },
+  { name: 'history-empty', at: '?empty#/history', to: (page) => page.waitForSelector('text=No history yet') },
+  { name: 'audit', at: '#/audit', to: rows },
+  { name: 'audit-drawer', at: '#/audit', to: then(rows, press('j', 'Enter')) },
+  { name: 'audit-broken', at: '?broken#/audit', to: rows },
+  { name: 'audit-empty', at: '?empty#/audit', to: rows },
+  { name: 'help', at: '', to: then(charts, press('?'), click('Show the summary'), (page) => page.waitForSelector('textarea')) },
+  { name: 'welcome', at: '?opening=welcome' },
+  { name: 'mistakes', at: '?opening=mistakes' },
+  { name: 'not-running', at: '?opening=not-running' },
+  { name: 'locked', at: '?locked' },
+  { name: 'locked-pin', at: '?locked&pin=1234' },
+];
