@@ -79,6 +79,7 @@ pub fn sentence(code: Code) -> &'static str {
         Code::SyncRunning => "Everything is being checked already. The result is shown when it is done.",
         Code::Stopping => "Chart Relay is stopping. What waits is kept for the next start.",
         Code::TooMany => "That is too much at once. Nothing was done; choose fewer.",
+        Code::NoLonger => "This has changed since it was shown and needs no attention now. Nothing was done.",
         Code::Nameless => "The chart has no patient's name for this.",
     }
 }

@@ -2,6 +2,8 @@
 
 mod charts;
 mod cost;
+mod desk;
+mod manual;
 mod silence;
 mod stage;
 mod takeover;

@@ -9,7 +9,8 @@ use crate::key::RecordKey;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
 pub enum Action {
-    /// Poll everything now and try what waits. While paused it makes one full pass and stays paused.
+    /// One full pass over all firms and all types, see [`crate::manual`]. While paused it is made all the same, and the pause stays.
+    /// Refused while one is running.
     SyncNow,
     /// Begin nothing new until then. What runs is finished.
     Pause {
@@ -84,6 +85,14 @@ impl Action {
             Action::SetAside { .. } => "set-aside",
             Action::PutBack { .. } => "put-back",
             Action::DropLetters { .. } => "drop-letters",
+        }
+    }
+
+    /// Why, where a person has to say it.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Action::SetAside { reason, .. } => Some(reason.as_str()),
+            _ => None,
         }
     }
 }

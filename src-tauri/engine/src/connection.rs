@@ -163,6 +163,17 @@ impl Connections {
         }
     }
 
+    /// What answered so far proves nothing any more: those that were up must answer again.
+    pub fn prove_again(&self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for connection in all.values_mut() {
+            if connection.health == Health::Up {
+                connection.health = Health::Unproven;
+                connection.answered = None;
+            }
+        }
+    }
+
     /// A quota asks for silence.
     pub fn quiet(&self, firm: &FirmId, side: Side, long: Duration) {
         let until = self.clock.elapsed() + long;
@@ -181,6 +192,13 @@ impl Connections {
             }
         })
         .flatten()
+    }
+
+    /// How long a quota still asks for silence, if one does.
+    pub fn quiet_for(&self, firm: &FirmId, side: Side) -> Option<Duration> {
+        let now = self.clock.elapsed();
+        self.with(firm, side, |connection| connection.quiet_until?.checked_sub(now).filter(|left| !left.is_zero()))
+            .flatten()
     }
 
     /// Why this firm's runs cannot begin just now, if they cannot.

@@ -24,6 +24,7 @@ use crate::{
     keys::Seal,
     lease::{Keeper, Watch},
     ledger::{Claim, Commit, DeadLetter, Finish, LedgerError, Take, Want},
+    manual::Pass,
     ports::{Delivery, Queue, Receipt},
     reconcile::{Outcome, Reconciler, Stop, later},
     snapshot::What,
@@ -35,10 +36,8 @@ use crate::{
 #[derive(Debug)]
 pub enum Order {
     Run(Vec<RecordKey>),
-    /// Look for due records now.
+    /// Look for due records now. Also said when a pass begins or ends, since that opens or shuts the way in while paused.
     Look,
-    /// Take what is there now, even while paused, until a receive comes back empty.
-    Pass,
 }
 
 #[derive(Debug)]
@@ -48,13 +47,15 @@ pub struct Consumer {
     pub keeper: Arc<Keeper>,
     pub watch: Arc<Watch>,
     pub status: Arc<Status>,
+    pub pass: Arc<Pass>,
     pub seal: Seal,
 }
 
 /// A key that is to run or runs.
 #[derive(Debug)]
 struct Active {
-    running: bool,
+    /// Since when (elapsed).
+    running: Option<Duration>,
     first_seen: Timestamp,
     /// Deliveries that this run covers.
     tickets: Vec<Receipt>,
@@ -85,6 +86,9 @@ struct Desk {
     postponed: BTreeMap<RecordKey, Duration>,
 }
 
+/// A receive's answer, with the elapsed time at which it was asked.
+type Received = (Duration, Result<Vec<Delivery>, Fault>);
+
 type Runs = JoinSet<(RecordKey, Result<End, Fault>)>;
 
 impl Consumer {
@@ -101,18 +105,17 @@ impl Consumer {
             postponed: BTreeMap::new(),
         };
         let mut runs: Runs = JoinSet::new();
-        let mut receiving: Option<BoxFuture<'_, Result<Vec<Delivery>, Fault>>> = None;
+        let mut receiving: Option<BoxFuture<'_, Received>> = None;
         let mut acknowledging: Option<BoxFuture<'_, Result<(), Fault>>> = None;
         // Before the next receive, after one that failed.
         let mut pause = Duration::ZERO;
         // The last look found more records due than there was room for.
         let mut more = false;
-        let mut pass = false;
         let mut due = tokio::time::interval(settings.due_every);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let now = *gate.borrow_and_update();
-            let open = now == Gate::Open || (now == Gate::Shut && pass);
+            let open = now == Gate::Open || (now == Gate::Shut && self.pass.is_running());
             if !open {
                 // What it may have taken already becomes visible again by itself.
                 receiving = None;
@@ -135,14 +138,15 @@ impl Consumer {
                 let pause = std::mem::take(&mut pause);
                 let receive = async move {
                     tokio::time::sleep(pause).await;
-                    self.queue.receive(max, settings.receive_wait).await
+                    let asked = self.reconciler.clock.elapsed();
+                    (asked, self.queue.receive(max, settings.receive_wait).await)
                 };
                 receiving = Some(receive.boxed());
             }
             if acknowledging.is_none() && !desk.done.is_empty() {
                 acknowledging = Some(self.acknowledge(std::mem::take(&mut desk.done)).boxed());
             }
-            self.status.running(desk.active.iter().filter(|(_, active)| active.running).map(|(key, _)| key));
+            self.status.running(desk.active.iter().filter(|(_, active)| active.running.is_some()).map(|(key, _)| key));
             tokio::select! {
                 biased;
                 Some(ended) = runs.join_next() => self.ended(&mut desk, ended)?,
@@ -154,11 +158,14 @@ impl Consumer {
                 changed = gate.changed() => if changed.is_err() {
                     return Ok(());
                 },
-                received = wait(&mut receiving) => {
+                (asked, received) = wait(&mut receiving) => {
                     receiving = None;
                     match received {
                         Ok(deliveries) => {
-                            pass &= !deliveries.is_empty();
+                            self.status.received(deliveries.len(), asked);
+                            if deliveries.is_empty() {
+                                self.pass.queue_empty(asked, |key| desk.active.contains_key(key));
+                            }
                             self.received(&mut desk, deliveries).await?;
                         }
                         Err(fault) if fault.class == Class::Fatal => return Err(fault),
@@ -176,10 +183,6 @@ impl Consumer {
                         }
                     }
                     Order::Look => due.reset_immediately(),
-                    Order::Pass => {
-                        pass = true;
-                        due.reset_immediately();
-                    }
                 },
                 _ = due.tick(), if open && room > 0 => more = self.look_for_due(&mut desk, room).await?,
                 () = std::future::ready(()), if more && open && room > settings.runs / 2 => {
@@ -191,7 +194,6 @@ impl Consumer {
 
     /// Takes a delivery apart and puts its hints on the desk.
     async fn received(&self, desk: &mut Desk, deliveries: Vec<Delivery>) -> Result<(), Fault> {
-        self.status.received(deliveries.len());
         let mut blocked: Vec<(Receipt, Vec<Want>)> = Vec::new();
         for delivery in deliveries {
             self.keeper.keep(delivery.receipt.clone());
@@ -215,7 +217,11 @@ impl Consumer {
         if !blocked.is_empty() {
             let wants: Vec<_> = blocked.iter().flat_map(|(_, wants)| wants.clone()).collect();
             match self.reconciler.ledger.want(&wants).await {
-                Ok(()) => desk.done.extend(blocked.into_iter().map(|(receipt, _)| receipt)),
+                Ok(()) => {
+                    let now = self.reconciler.clock.elapsed();
+                    wants.iter().for_each(|want| self.pass.ended(&want.key, now, None));
+                    desk.done.extend(blocked.into_iter().map(|(receipt, _)| receipt));
+                }
                 Err(fault) => self.not_covered(blocked.into_iter().map(|(receipt, _)| receipt), fault)?,
             }
         }
@@ -290,7 +296,7 @@ impl Consumer {
         let firms: Vec<&FirmId> =
             reconciler.firms.keys().filter(|firm| reconciler.connections.blocked(firm).is_none()).collect();
         let share = room.div_ceil(firms.len().max(1));
-        let mut more = false;
+        let (mut more, mut none) = (false, true);
         for firm in firms {
             let limit = share + desk.postponed.len() + desk.active.len();
             let now = reconciler.clock.now();
@@ -302,20 +308,27 @@ impl Consumer {
                         .take(share)
                         .collect::<Vec<_>>();
                     more |= fresh.len() == share;
+                    none &= fresh.is_empty();
                     for (key, first_seen) in fresh {
                         desk.add(key, first_seen, None);
                     }
                 }
                 Err(fault) if fault.class == Class::Fatal => return Err(fault),
-                Err(fault) => tracing::warn!(%fault, "the ledger was not asked for due records"),
+                Err(fault) => {
+                    none = false;
+                    tracing::warn!(%fault, "the ledger was not asked for due records");
+                }
             }
+        }
+        if none {
+            self.pass.nothing_due(elapsed, desk.active.keys());
         }
         Ok(more)
     }
 
     fn start(&self, desk: &mut Desk, runs: &mut Runs, key: RecordKey) {
         let Some(active) = desk.active.get_mut(&key) else { return };
-        active.running = true;
+        active.running = Some(self.reconciler.clock.elapsed());
         let first_seen = active.first_seen;
         let run = Run {
             reconciler: self.reconciler.clone(),
@@ -349,16 +362,19 @@ impl Consumer {
         self.status.count(|totals| totals.runs += 1);
         let Some(active) = desk.active.remove(&key) else { return Ok(()) };
         let mut again = false;
+        let began = active.running.unwrap_or_default();
         match end {
             End::Covered { again: wanted, pause } => {
                 desk.cover(active.tickets);
                 again = wanted;
+                self.pass.ended(&key, began, (again || !pause.is_zero()).then_some(pause));
                 if !pause.is_zero() {
                     desk.postponed.insert(key.clone(), self.reconciler.clock.elapsed() + pause);
                 }
             }
             End::Busy => {
                 desk.cover(active.tickets);
+                self.pass.ended(&key, began, None);
                 let pause = self.reconciler.settings.lease_term / 3;
                 desk.postponed.insert(key.clone(), self.reconciler.clock.elapsed() + pause);
             }
@@ -383,7 +399,7 @@ impl Desk {
     /// Puts a key on the desk. True if it joined what was there already.
     fn add(&mut self, key: RecordKey, first_seen: Timestamp, ticket: Option<Receipt>) -> bool {
         if let Some(active) = self.active.get_mut(&key) {
-            let tickets = if active.running { &mut active.later } else { &mut active.tickets };
+            let tickets = if active.running.is_some() { &mut active.later } else { &mut active.tickets };
             tickets.extend(ticket);
             return true;
         }
@@ -394,7 +410,7 @@ impl Desk {
 
     fn again(&mut self, key: RecordKey, first_seen: Timestamp, tickets: Vec<Receipt>) {
         self.ready.push_back(key.clone());
-        self.active.insert(key, Active { running: false, first_seen, tickets, later: Vec::new() });
+        self.active.insert(key, Active { running: None, first_seen, tickets, later: Vec::new() });
     }
 
     /// One hint of each of these deliveries is covered.
@@ -464,7 +480,7 @@ impl Run {
             }
             Err(Stop::Storage(fault)) => return self.storage(fault),
         };
-        self.tell(key, &outcome);
+        self.tell(key, &outcome, first_seen, record.dead.is_some());
         let done = outcome.finish == Finish::Done;
         let now = reconciler.clock.now();
         let pause = match &outcome.finish {
@@ -550,15 +566,21 @@ impl Run {
         if fault.class == Class::Fatal { Err(fault) } else { Ok(End::NotCovered(fault)) }
     }
 
-    fn tell(&self, key: &RecordKey, outcome: &Outcome) {
+    fn tell(&self, key: &RecordKey, outcome: &Outcome, first_seen: Timestamp, was_dead: bool) {
         self.status.count(|totals| match &outcome.what {
             Some(What::Created { .. }) => totals.rows_created += 1,
             Some(What::Edited { .. }) => totals.rows_edited += 1,
             Some(What::Retries { .. }) => totals.retries += 1,
-            Some(What::NeedsAttention { .. }) => totals.failed += 1,
+            // One that is still dead after another hint needs no more attention than before.
+            Some(What::NeedsAttention { .. }) => totals.failed += u64::from(!was_dead),
             _ if outcome.finish == Finish::Done => totals.unchanged += 1,
             _ => {}
         });
+        if let Some(What::Created { .. } | What::Edited { .. }) = &outcome.what {
+            let took = self.reconciler.clock.now().duration_since(first_seen);
+            // A clock that was set back meanwhile says nothing.
+            self.status.sent_after(took.try_into().unwrap_or_default());
+        }
         if let Some(what) = &outcome.what {
             self.status.event(key, what.clone());
         }

@@ -125,6 +125,8 @@ codes! {
     Stopping = "stopping",
     /// More records at once than a person may ask about.
     TooMany = "too-many",
+    /// What was shown has changed meanwhile: there is nothing left to do about it.
+    NoLonger = "no-longer",
     /// There is no patient's name to show.
     Nameless = "nameless",
 }

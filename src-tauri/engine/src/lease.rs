@@ -24,6 +24,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A lease with a term like this has no end worth the name: no station takes one, and nobody can wait for it.
+pub const ENDLESS: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A lease in use. Dropping it only ends its renewal; it is freed by the commit, or runs out.
 #[derive(Debug)]
 pub struct HeldLease {
@@ -208,6 +211,11 @@ impl Watch {
             .filter(|(_, seen)| elapsed.saturating_sub(seen.since) >= seen.term)
             .map(|(key, _)| key.clone())
             .collect()
+    }
+
+    /// How many have no end.
+    pub fn endless(&self) -> usize {
+        lock(&self.0).values().filter(|seen| seen.term >= ENDLESS).count()
     }
 
     pub fn forget(&self, key: &RecordKey) {

@@ -1,11 +1,32 @@
 //! Sync now: one full pass over all firms and all their types, asked for by a person.
+//!
+//! A pass asks every side whether it is there, polls every type once, and is over when what those polls hinted, and what was due, has
+//! been run by a run that began after it was found, or waits for something that has a name. It breaks no lease and retries nothing
+//! that is dead. Workers report to [`Pass`]; none of them waits for it.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
-use crate::{connection::Side, error::Code, key::FirmId};
+use crate::{
+    connection::Side,
+    error::{Class, Code, Fault},
+    key::{FirmId, RecordKey, ResourceType},
+    ports::Clock,
+    snapshot::Totals,
+};
+
+/// A pass that takes longer is said not to be finished; what is left goes on by itself.
+pub const LONGEST: Duration = Duration::from_secs(5 * 60);
+
+/// A run that is to be made again within this belongs to the pass: a child whose parent is just being made, say.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What a pass is doing, or how the last one ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,5 +77,231 @@ pub struct Obstacle {
 impl Manual {
     pub fn is_running(&self) -> bool {
         !matches!(self.stage, Stage::Finished(_))
+    }
+}
+
+/// The pass that is running, if one is, and what is shown of the last one.
+#[derive(Debug)]
+pub struct Pass {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    shown: Option<Manual>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    began: Duration,
+    totals: Totals,
+    probes: BTreeSet<(FirmId, Side)>,
+    polls: BTreeSet<(FirmId, ResourceType)>,
+    /// When the last poll was done.
+    polled: Option<Duration>,
+    /// Due records were looked for since then, and none was left.
+    looked: bool,
+    /// To be run by a run that begins at this elapsed time or later.
+    expected: BTreeMap<RecordKey, Duration>,
+    /// What kept polls from being finished.
+    obstacles: BTreeMap<FirmId, Code>,
+}
+
+/// What a pass came to, for its result.
+#[derive(Debug)]
+pub(crate) struct Over {
+    pub(crate) totals: Totals,
+    pub(crate) complete: bool,
+    pub(crate) obstacles: BTreeMap<FirmId, Code>,
+}
+
+impl Pass {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What it guards is changed in single steps.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the running pass something, if there is one.
+    fn tell(&self, change: impl FnOnce(&mut Running, Duration)) {
+        let now = self.clock.elapsed();
+        let mut state = self.state();
+        if let Some(running) = &mut state.running {
+            change(running, now);
+            if running.probes.is_empty() && running.polls.is_empty() && running.polled.is_none() {
+                running.polled = Some(now);
+            }
+            drop(state);
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Begins one; refused while one is running.
+    pub(crate) fn begin(
+        &self,
+        by: Option<String>,
+        totals: Totals,
+        probes: impl Iterator<Item = (FirmId, Side)>,
+        polls: impl Iterator<Item = (FirmId, ResourceType)>,
+    ) -> Result<(), Fault> {
+        let mut state = self.state();
+        if state.running.is_some() {
+            return Err(Fault::new(Class::Permanent, Code::SyncRunning));
+        }
+        state.running = Some(Running {
+            began: self.clock.elapsed(),
+            totals,
+            probes: probes.collect(),
+            polls: polls.collect(),
+            polled: None,
+            looked: false,
+            expected: BTreeMap::new(),
+            obstacles: BTreeMap::new(),
+        });
+        state.shown = Some(Manual { began: self.clock.now(), by, stage: Stage::Sending });
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.state().running.is_some()
+    }
+
+    /// A side was asked whether it is there, and answered or not.
+    pub(crate) fn probed(&self, firm: &FirmId, side: Side) {
+        self.tell(|running, _| {
+            running.probes.remove(&(firm.clone(), side));
+        });
+    }
+
+    /// A poll that this pass asked for is over, or could not be made.
+    pub(crate) fn polled(&self, firm: &FirmId, resource: &ResourceType, obstacle: Option<Code>) {
+        self.tell(|running, _| {
+            running.polls.remove(&(firm.clone(), resource.clone()));
+            running.obstacles.extend(obstacle.map(|code| (firm.clone(), code)));
+        });
+    }
+
+    /// These are about to be hinted or run on its behalf.
+    pub(crate) fn expect(&self, keys: impl Iterator<Item = RecordKey>) {
+        self.tell(|running, now| running.expected.extend(keys.map(|key| (key, now))));
+    }
+
+    /// They were not after all.
+    pub(crate) fn give_up(&self, keys: impl Iterator<Item = RecordKey>) {
+        self.tell(|running, _| {
+            for key in keys {
+                running.expected.remove(&key);
+            }
+        });
+    }
+
+    /// A run that began at `began` (elapsed) is over, or needs none; the next is due after `again`, if it is known that there is one.
+    pub(crate) fn ended(&self, key: &RecordKey, began: Duration, again: Option<Duration>) {
+        self.tell(|running, now| {
+            let Some(expected) = running.expected.get_mut(key).filter(|since| **since <= began) else { return };
+            match again {
+                Some(wait) if wait <= SOON => *expected = now,
+                _ => {
+                    running.expected.remove(key);
+                }
+            }
+        });
+    }
+
+    /// A look for due records that began at `asked` (elapsed) found none but those on the desk.
+    pub(crate) fn nothing_due<'a>(&self, asked: Duration, desk: impl Iterator<Item = &'a RecordKey>) {
+        self.tell(|running, _| {
+            if running.polled.is_some_and(|polled| polled <= asked) && !running.looked {
+                running.looked = true;
+                for key in desk {
+                    running.expected.entry(key.clone()).or_insert(Duration::ZERO);
+                }
+            }
+        });
+    }
+
+    /// A receive that began at `asked` (elapsed) came back empty: what is not on the desk is not in the queue either.
+    pub(crate) fn queue_empty(&self, asked: Duration, on_desk: impl Fn(&RecordKey) -> bool) {
+        self.tell(|running, _| {
+            if running.polled.is_some_and(|polled| polled <= asked) {
+                // What is to run again soon is not in the queue, but in the ledger.
+                running.expected.retain(|key, since| on_desk(key) || running.polled < Some(*since));
+            }
+        });
+    }
+
+    /// Resolves when the running pass is over or has taken too long; never while there is none.
+    pub(crate) async fn over(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let left = self.state().running.as_ref().map(|running| {
+                if running.is_over() {
+                    Duration::ZERO
+                } else {
+                    (running.began + LONGEST).saturating_sub(self.clock.elapsed())
+                }
+            });
+            match left {
+                Some(Duration::ZERO) => return,
+                Some(left) => {
+                    let _ = tokio::time::timeout(left, changed).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Ends the running pass, however far it has come. Its result is for the caller to make, and to [`Pass::show`].
+    pub(crate) fn end(&self) -> Option<Over> {
+        let running = self.state().running.take()?;
+        let complete = running.is_over();
+        Some(Over { totals: running.totals, complete, obstacles: running.obstacles })
+    }
+
+    /// What the last pass came to.
+    pub(crate) fn show(&self, finished: Finished) -> Option<Manual> {
+        let mut state = self.state();
+        if let Some(shown) = &mut state.shown {
+            shown.stage = Stage::Finished(finished);
+        }
+        state.shown.clone()
+    }
+
+    /// What an earlier boot had shown.
+    pub(crate) fn remember(&self, manual: Manual) {
+        self.state().shown = Some(manual);
+    }
+
+    pub(crate) fn shown(&self) -> Option<Manual> {
+        let mut state = self.state();
+        let stage = state.running.as_ref().map(Running::stage);
+        if let (Some(shown), Some(stage)) = (&mut state.shown, stage) {
+            shown.stage = stage;
+        }
+        state.shown.clone()
+    }
+}
+
+impl Running {
+    fn is_over(&self) -> bool {
+        self.polled.is_some() && self.looked && self.expected.is_empty()
+    }
+
+    fn stage(&self) -> Stage {
+        if self.probes.iter().any(|(_, side)| *side == Side::FileMaker) {
+            Stage::Checking { side: Side::FileMaker }
+        } else if self.polled.is_none() {
+            Stage::Checking { side: Side::Fhir }
+        } else {
+            Stage::Sending
+        }
     }
 }

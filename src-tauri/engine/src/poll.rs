@@ -19,6 +19,7 @@ use crate::{
     lease::{HeldLease, Keeper, Watch},
     ledger::{Claim, Commit, Finish, LedgerError, Take},
     link::LinkState,
+    manual::Pass,
     ports::{Change, Message, PageToken, Queue},
     reconcile::Reconciler,
     settings::Firm,
@@ -43,8 +44,17 @@ pub struct Poller {
     pub status: Arc<Status>,
     pub firm: FirmId,
     pub resource: ResourceType,
-    /// A person pressed Sync now.
-    pub now: Arc<Notify>,
+    pub pass: Arc<Pass>,
+    pub calls: Arc<Calls>,
+}
+
+/// What makes a poller poll before its time.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// A person's pass: also while paused.
+    pub pass: Notify,
+    /// Its proof is gone: as soon as the gate is open.
+    pub prove: Notify,
 }
 
 /// Why a poll did not complete.
@@ -91,13 +101,20 @@ impl Poller {
         let clock = &self.reconciler.clock;
         let mut next_poll = clock.elapsed();
         let mut next_sweep = clock.elapsed();
+        // Not moved by a pause or a blocked connection.
+        let mut sweep_due = next_sweep;
         let mut failures = 0;
         let mut elsewhere = Elsewhere::default();
         loop {
             let wait = next_poll.min(next_sweep).saturating_sub(clock.elapsed());
             let asked = tokio::select! {
                 biased;
-                () = self.now.notified() => true,
+                () = self.calls.pass.notified() => true,
+                () = self.calls.prove.notified() => {
+                    next_poll = clock.elapsed();
+                    next_sweep = sweep_due.max(next_poll);
+                    false
+                }
                 changed = gate.changed() => {
                     if changed.is_err() || *gate.borrow() == Gate::Closed {
                         return Ok(());
@@ -116,27 +133,42 @@ impl Poller {
                 }
                 Gate::Shut | Gate::Open => {}
             }
-            if self.reconciler.connections.blocked_side(&self.firm, Side::Fhir).is_some() {
+            if let Some(code) = self.reconciler.connections.blocked_side(&self.firm, Side::Fhir) {
+                if asked {
+                    self.pass.polled(&self.firm, &self.resource, Some(code));
+                }
                 next_poll = clock.elapsed() + firm.plan.every;
                 next_sweep = next_sweep.max(next_poll);
                 continue;
             }
-            let sweeps = clock.elapsed() >= next_sweep;
-            let result = if sweeps { self.sweep(firm).await } else { self.poll(firm).await };
+            // A pass is about what changed; a sweep has its own time.
+            let sweeps = !asked && clock.elapsed() >= next_sweep;
+            let began = clock.elapsed();
+            let result = if sweeps { self.sweep(firm).await } else { self.poll(firm, asked).await };
+            if asked {
+                let obstacle = match &result {
+                    Err(Unfinished::Fault(fault)) => Some(fault.code),
+                    Ok(()) | Err(Unfinished::Busy(_) | Unfinished::NotOurs) => None,
+                };
+                self.pass.polled(&self.firm, &self.resource, obstacle);
+            }
             match result {
                 Ok(()) | Err(Unfinished::NotOurs | Unfinished::Busy(_)) => {
                     failures = 0;
                     if let Err(Unfinished::Busy(epoch)) = result
                         && elsewhere.moves_on(sweeps, epoch)
                     {
-                        self.status.poll(&self.firm, &self.resource, |poll, now| {
-                            *(if sweeps { &mut poll.swept } else { &mut poll.polled }) = Some(now);
-                        });
+                        if sweeps {
+                            self.status.swept(&self.firm, &self.resource);
+                        } else {
+                            self.status.polled(&self.firm, &self.resource, began, None);
+                        }
                     }
                     // A little chance keeps many stations and types from asking in step.
                     let every = self.reconciler.chance.around(firm.plan.every / 4) + firm.plan.every * 3 / 4;
                     if sweeps {
                         next_sweep = clock.elapsed() + firm.plan.sweep_every;
+                        sweep_due = next_sweep;
                     } else {
                         next_poll = clock.elapsed() + every;
                     }
@@ -175,18 +207,16 @@ impl Poller {
     }
 
     /// Asks what changed since the watermark.
-    async fn poll(&self, firm: &Firm) -> Result<(), Unfinished> {
+    async fn poll(&self, firm: &Firm, asked: bool) -> Result<(), Unfinished> {
+        let began = self.reconciler.clock.elapsed();
         let (held, cursor, generation) = self.take(POLL).await?;
-        let result = self.poll_held(firm, cursor).await;
+        let result = self.poll_held(firm, cursor, asked).await;
         let cursor = self.finish(&held, generation, result).await?;
-        self.status.poll(&self.firm, &self.resource, |poll, now| {
-            poll.polled = Some(now);
-            poll.watermark = cursor.watermark;
-        });
+        self.status.polled(&self.firm, &self.resource, began, cursor.watermark);
         Ok(())
     }
 
-    async fn poll_held(&self, firm: &Firm, cursor: Cursor) -> Result<Cursor, Unfinished> {
+    async fn poll_held(&self, firm: &Firm, cursor: Cursor, asked: bool) -> Result<Cursor, Unfinished> {
         let plan = &firm.plan;
         let since = cursor.watermark.map(|watermark| earlier(watermark, plan.overlap));
         let mut next = cursor;
@@ -203,7 +233,16 @@ impl Poller {
                 .filter(|change| next.seen.insert(name(change), change.last_updated).is_none())
                 .collect();
             newest = newest.max(fresh.iter().map(|change| change.last_updated).max());
-            self.hint(fresh.iter().map(|change| &change.id), Origin::Poll).await?;
+            let expected = || {
+                let ids = fresh.iter().filter(|_| asked).map(|change| change.id.clone());
+                ids.map(|id| RecordKey::link(self.firm.clone(), self.resource.clone(), id))
+            };
+            self.pass.expect(expected());
+            let hinted = self.hint(fresh.iter().map(|change| &change.id), Origin::Poll).await;
+            if hinted.is_err() {
+                self.pass.give_up(expected());
+            }
+            hinted?;
             page = changes.next;
             if page.is_none() {
                 break;
@@ -225,7 +264,7 @@ impl Poller {
         let (held, cursor, generation) = self.take(SWEEP).await?;
         let result = self.sweep_held(firm, &held).await.map(|()| cursor);
         self.finish(&held, generation, result).await?;
-        self.status.poll(&self.firm, &self.resource, |poll, now| poll.swept = Some(now));
+        self.status.swept(&self.firm, &self.resource);
         Ok(())
     }
 

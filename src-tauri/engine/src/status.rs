@@ -9,6 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    journal::Latency,
     key::{FirmId, RecordKey, ResourceType},
     ports::Clock,
     snapshot::{Event, Totals, What},
@@ -32,6 +33,10 @@ pub struct Board {
     pub received_empty: Option<Duration>,
     pub counted: Option<Duration>,
     pub polls: BTreeMap<(FirmId, ResourceType), Poll>,
+    /// What was asked before this elapsed time proves nothing: the machine slept since then, or nothing was asked for long.
+    awake_since: Duration,
+    /// Since it was last taken.
+    latency: Latency,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -64,12 +69,15 @@ impl Status {
         board.running.extend(keys.cloned());
     }
 
-    /// A receive came back with so many deliveries.
-    pub fn received(&self, deliveries: usize) {
+    /// A receive that began at `asked` (elapsed) came back with so many deliveries.
+    pub fn received(&self, deliveries: usize, asked: Duration) {
         let now = self.clock.elapsed();
         let mut board = self.board();
-        board.received = Some(now);
         board.totals.deliveries += deliveries as u64;
+        if asked < board.awake_since {
+            return;
+        }
+        board.received = Some(now);
         if deliveries == 0 {
             board.received_empty = Some(now);
         }
@@ -80,9 +88,42 @@ impl Status {
         self.board().counted = Some(self.clock.elapsed());
     }
 
-    pub fn poll(&self, firm: &FirmId, resource: &ResourceType, change: impl FnOnce(&mut Poll, Duration)) {
+    /// A poll that began at `asked` (elapsed) is complete, here or at another station, and has come so far.
+    pub fn polled(&self, firm: &FirmId, resource: &ResourceType, asked: Duration, watermark: Option<Timestamp>) {
         let now = self.clock.elapsed();
-        change(self.board().polls.entry((firm.clone(), resource.clone())).or_default(), now);
+        let mut board = self.board();
+        if asked >= board.awake_since {
+            let poll = board.polls.entry((firm.clone(), resource.clone())).or_default();
+            poll.polled = Some(now);
+            poll.watermark = watermark.or(poll.watermark);
+        }
+    }
+
+    /// A sweep is complete, here or at another station. It may have begun long ago.
+    pub fn swept(&self, firm: &FirmId, resource: &ResourceType) {
+        let now = self.clock.elapsed();
+        self.board().polls.entry((firm.clone(), resource.clone())).or_default().swept = Some(now);
+    }
+
+    /// All proof of being up to date is gone, but for sweeps that are not due again yet.
+    pub fn prove_again(&self, sweep_every: impl Fn(&FirmId) -> Duration) {
+        let now = self.clock.elapsed();
+        let mut board = self.board();
+        board.awake_since = now;
+        (board.received, board.received_empty, board.counted) = (None, None, None);
+        for ((firm, _), poll) in &mut board.polls {
+            poll.polled = None;
+            poll.swept = poll.swept.filter(|swept| now.saturating_sub(*swept) <= sweep_every(firm));
+        }
+    }
+
+    /// A change was sent so long after it was first seen.
+    pub fn sent_after(&self, took: Duration) {
+        self.board().latency.note(took);
+    }
+
+    pub fn take_latency(&self) -> Latency {
+        std::mem::take(&mut self.board().latency)
     }
 
     pub fn event(&self, key: &RecordKey, what: What) {

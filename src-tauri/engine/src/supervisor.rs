@@ -4,6 +4,10 @@
 //! condition inside the workers. A drain has named phases ([`crate::snapshot::Phase`]). Whatever is killed at any point leaves
 //! leases that lapse, messages that come again, and audit entries that the next start resolves.
 
+mod prober;
+mod publisher;
+mod requests;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -16,29 +20,27 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use self::publisher::Chronicle;
 use crate::{
     action::{Action, Asked},
-    audit::{Act, Begun, Outcome},
+    audit::Outcome,
     chance::Chance,
-    connection::{Connections, Health, Side},
+    connection::{Connections, Side},
     consumer::{Consumer, Order},
     error::{Class, Code, Fault},
-    key::{FirmId, Kind, RecordKey},
+    key::{FirmId, Kind, RecordKey, ResourceType},
     keys::{Hasher, Seal},
     lease::{Keeper, Watch},
-    ledger::Want,
-    poll::Poller,
+    manual::Pass,
+    poll::{Calls, Poller},
     ports::{AuditLog, Clock, Ledger, Notes, Queue},
     reconcile::{Reconciler, resources},
     retry::Budget,
     reveal::{Revealed, Revealer},
     settings::{Firm, Settings},
-    snapshot::{ConnectionView, Pause, Phase, PollView, Snapshot},
+    snapshot::{Pause, Phase, Snapshot},
     status::Status,
 };
-
-/// How long a snapshot waits for the figures of queue and ledger.
-const FIGURES_WITHIN: Duration = Duration::from_secs(5);
 
 /// What may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +61,6 @@ pub struct Shared {
     pub audit: Arc<dyn AuditLog>,
     pub notes: Arc<dyn Notes>,
 }
-
-/// The note that holds a pause.
-const PAUSE: &str = "pause";
 
 /// Everything that runs beside the actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,14 +173,18 @@ struct Supervisor {
     watch: Arc<Watch>,
     status: Arc<Status>,
     /// Firm and type of each poller; firm and side of each prober.
-    pollers: Vec<(FirmId, crate::key::ResourceType)>,
+    pollers: Vec<(FirmId, ResourceType)>,
     probers: Vec<(FirmId, Side)>,
-    sync_now: Vec<Arc<Notify>>,
+    poller_calls: Vec<Arc<Calls>>,
+    /// Asks a prober to probe now.
+    prober_calls: Vec<Arc<Notify>>,
+    pass: Arc<Pass>,
     orders: mpsc::Sender<Order>,
     taken_orders: Arc<tokio::sync::Mutex<mpsc::Receiver<Order>>>,
     gate: watch::Sender<Gate>,
     publish: watch::Sender<Snapshot>,
     face: Mutex<Face>,
+    chronicle: Mutex<Chronicle>,
 }
 
 /// What the snapshot shows of the supervisor itself.
@@ -204,13 +207,15 @@ impl Supervisor {
             .iter()
             .flat_map(|(id, firm)| resources(firm).map(|resource| (id.clone(), resource.clone())))
             .collect();
-        let probers = firms.keys().flat_map(|id| Side::BOTH.map(|side| (id.clone(), side))).collect();
+        let probers: Vec<_> = firms.keys().flat_map(|id| Side::BOTH.map(|side| (id.clone(), side))).collect();
         let (orders, taken_orders) = mpsc::channel(64);
         Self {
             keeper: Arc::new(Keeper::new(shared.clock.clone(), shared.ledger.clone(), shared.queue.clone())),
             watch: Arc::new(Watch::default()),
             status: Arc::new(Status::new(shared.clock.clone())),
-            sync_now: pollers.iter().map(|_| Arc::new(Notify::new())).collect(),
+            poller_calls: pollers.iter().map(|_| Arc::default()).collect(),
+            prober_calls: probers.iter().map(|_| Arc::default()).collect(),
+            pass: Arc::new(Pass::new(shared.clock.clone())),
             pollers,
             probers,
             orders,
@@ -218,6 +223,7 @@ impl Supervisor {
             gate: watch::channel(Gate::Open).0,
             publish,
             face: Mutex::new(Face { phase: Phase::Running, pause: None, fatal: None }),
+            chronicle: Mutex::new(Chronicle::new(shared.clock.elapsed())),
             reconciler: Arc::new(Reconciler {
                 clock: shared.clock.clone(),
                 ledger: shared.ledger.clone(),
@@ -246,7 +252,7 @@ impl Supervisor {
     async fn run(self, mut asked: mpsc::Receiver<Asked>, stop: &Notify) -> Result<(), Fault> {
         let this = Arc::new(self);
         this.resolve_interrupted().await?;
-        this.remember_pause().await?;
+        this.remember().await?;
         let mut workers: JoinSet<(Worker, Result<(), Fault>)> = JoinSet::new();
         let all =
             [Worker::Consumer, Worker::LeaseRenewal, Worker::DeliveryRenewal, Worker::LeaseWatch, Worker::Publisher]
@@ -261,6 +267,7 @@ impl Supervisor {
         let mut deadline: Option<BoxFuture<'static, ()>> = None;
         let result = loop {
             let pause_ends = this.pause_ends();
+            let pass_over = this.pass.over();
             tokio::select! {
                 biased;
                 Some(ended) = workers.join_next() => match ended {
@@ -303,6 +310,9 @@ impl Supervisor {
                     tracing::warn!("what ran did not finish in time; it is left to the next start");
                     break Ok(());
                 }
+                () = pass_over => if let Err(fault) = this.finish_pass().await {
+                    break Err(fault);
+                },
                 () = pause_ends => if let Err(fault) = this.resume().await {
                     break Err(fault);
                 },
@@ -314,7 +324,12 @@ impl Supervisor {
             this.show(|face| face.fatal = Some(fault.code));
         }
         this.show(|face| face.phase = Phase::Stopped);
+        if result.is_ok() {
+            // What a pass has done is kept although it did not come to its end.
+            let _ = this.finish_pass().await;
+        }
         this.publish_snapshot().await;
+        this.keep_journal().await;
         result
     }
 
@@ -337,6 +352,7 @@ impl Supervisor {
                     keeper: self.keeper.clone(),
                     watch: self.watch.clone(),
                     status: self.status.clone(),
+                    pass: self.pass.clone(),
                     seal: Seal::new(&self.reconciler.settings.clinic_key),
                 };
                 consumer.work(self.gate.subscribe(), &mut *self.taken_orders.lock().await).await
@@ -349,7 +365,8 @@ impl Supervisor {
                     keeper: self.keeper.clone(),
                     watch: self.watch.clone(),
                     status: self.status.clone(),
-                    now: self.sync_now[index].clone(),
+                    pass: self.pass.clone(),
+                    calls: self.poller_calls[index].clone(),
                     firm,
                     resource,
                 };
@@ -359,17 +376,10 @@ impl Supervisor {
             Worker::DeliveryRenewal => self.keeper.extend_deliveries().await,
             Worker::LeaseWatch => self.watch_leases().await,
             Worker::Prober(index) => {
-                let (firm, side) = self.probers[index].clone();
-                self.probe(&firm, side).await;
+                self.probe(index).await;
                 Ok(())
             }
-            Worker::Publisher => {
-                let mut tick = tokio::time::interval(Duration::from_secs(1));
-                loop {
-                    tick.tick().await;
-                    self.publish_snapshot().await;
-                }
-            }
+            Worker::Publisher => self.publish().await,
         }
     }
 
@@ -385,18 +395,6 @@ impl Supervisor {
             tracing::info!(entries = open.len(), "the last run ended in the middle of writes; each is looked at again");
         }
         Ok(())
-    }
-
-    /// Goes on with a pause that outlived the last run.
-    async fn remember_pause(&self) -> Result<(), Fault> {
-        let Some(text) = self.shared.notes.read(PAUSE).await? else { return Ok(()) };
-        match serde_json::from_str::<Pause>(&text) {
-            Ok(pause) if pause.until > self.shared.clock.now() => {
-                self.shut(pause);
-                Ok(())
-            }
-            Ok(_) | Err(_) => self.shared.notes.write(PAUSE, None).await,
-        }
     }
 
     /// Looks at the leases of others, so that the wait for one that died has usually begun when it is needed.
@@ -419,215 +417,5 @@ impl Supervisor {
                 Err(fault) => tracing::warn!(%fault, "leases were not looked at"),
             }
         }
-    }
-
-    /// Asks a side that nothing was heard from whether it is there. Outside the retry budget: it is one cheap call at a time.
-    async fn probe(&self, firm: &FirmId, side: Side) {
-        let Some(serves) = self.reconciler.firms.get(firm) else { return };
-        let connections = &self.reconciler.connections;
-        let chance = &self.reconciler.chance;
-        let mut failures = 0;
-        loop {
-            let Some(connection) = connections.all().remove(&(firm.clone(), side)) else { return };
-            let silent = connection.answered.map(|answered| self.shared.clock.elapsed().saturating_sub(answered));
-            let quiet = connections.blocked_side(firm, side) == Some(Code::Throttled);
-            let fresh =
-                connection.health == Health::Up && silent.is_some_and(|silent| silent < serves.plan.probe_every);
-            if !fresh && !quiet {
-                let probe = match side {
-                    Side::Fhir => serves.ports.fhir.probe(),
-                    Side::FileMaker => serves.ports.clinic.probe(),
-                };
-                let probe = tokio::time::timeout(serves.plan.probe_every, probe).await;
-                match probe.unwrap_or_else(|_| Err(Fault::new(Class::Away, Code::TimedOut))) {
-                    Ok(()) => {
-                        failures = 0;
-                        connections.probe_passed(firm, side);
-                        // Whatever waited for this connection is due now.
-                        let _ = self.orders.try_send(Order::Look);
-                    }
-                    Err(fault) => {
-                        failures += 1;
-                        match fault.class {
-                            Class::Away | Class::Stop => connections.failed(firm, side, &fault),
-                            Class::Wait(Some(long)) => connections.quiet(firm, side, long),
-                            _ => {}
-                        }
-                    }
-                }
-            }
-            let wait = match connections.all().remove(&(firm.clone(), side)).map(|connection| connection.health) {
-                Some(Health::Up) => serves.plan.probe_every / 2,
-                _ => Duration::from_secs(2)
-                    .saturating_mul(2_u32.saturating_pow(u32::min(failures, 5)))
-                    .min(serves.plan.probe_every * 2),
-            };
-            tokio::select! {
-                biased;
-                () = connections.changed() => tokio::time::sleep(chance.around(Duration::from_secs(1))).await,
-                () = tokio::time::sleep(chance.around(wait)) => {}
-            }
-        }
-    }
-
-    async fn act(&self, action: Action, person: Option<String>) -> Result<(), Fault> {
-        let entry = Begun {
-            at: self.shared.clock.now(),
-            by: self.reconciler.settings.owner.clone(),
-            person: person.clone(),
-            act: Act::Asked,
-            key: None,
-            epoch: 0,
-            expected: None,
-            fields: vec![action.name().to_owned()],
-        };
-        let entry = self.shared.audit.begin(entry).await?;
-        let done = self.perform(action, person).await;
-        let outcome = match &done {
-            Ok(()) => Outcome::Done { version: None },
-            Err(fault) => Outcome::Refused { code: fault.code },
-        };
-        self.shared.audit.complete(entry, outcome, self.shared.clock.now()).await?;
-        self.publish_snapshot().await;
-        done
-    }
-
-    async fn perform(&self, action: Action, person: Option<String>) -> Result<(), Fault> {
-        match action {
-            Action::SyncNow => {
-                for poller in &self.sync_now {
-                    poller.notify_one();
-                }
-                let _ = self.orders.try_send(Order::Pass);
-            }
-            Action::Pause { until } => {
-                let pause = Pause { until, by: person };
-                // First on disk: whoever is told of a pause can rely on it.
-                let text = serde_json::to_string(&pause).expect("a time and a name have a JSON form");
-                self.shared.notes.write(PAUSE, Some(&text)).await?;
-                self.shut(pause);
-            }
-            Action::Resume => self.resume().await?,
-            Action::Retry { keys } => {
-                let now = self.shared.clock.now();
-                let want =
-                    |key: &RecordKey| Want { key: key.clone(), first_seen: now, not_before: now, waits_for: None };
-                self.shared.ledger.want(&keys.iter().map(want).collect::<Vec<_>>()).await?;
-                let _ = self.orders.try_send(Order::Run(keys));
-            }
-            Action::SetAside { keys, reason: _ } => self.shared.ledger.set_aside(&keys, true).await?,
-            Action::PutBack { keys } => self.shared.ledger.set_aside(&keys, false).await?,
-            Action::DropLetters { ids } => self.shared.ledger.unbury(&ids).await?,
-        }
-        Ok(())
-    }
-
-    fn shut(&self, pause: Pause) {
-        self.show(|face| face.pause = Some(pause));
-        self.gate.send_if_modified(|gate| {
-            let open = *gate == Gate::Open;
-            if open {
-                *gate = Gate::Shut;
-            }
-            open
-        });
-    }
-
-    async fn resume(&self) -> Result<(), Fault> {
-        self.shared.notes.write(PAUSE, None).await?;
-        self.show(|face| face.pause = None);
-        self.gate.send_if_modified(|gate| {
-            let shut = *gate == Gate::Shut;
-            if shut {
-                *gate = Gate::Open;
-            }
-            shut
-        });
-        Ok(())
-    }
-
-    /// Resolves when the pause is over. Asked again now and then, since the wall clock may be set while we sleep.
-    fn pause_ends(&self) -> BoxFuture<'static, ()> {
-        let Some(Pause { until, .. }) = self.face().pause else {
-            return std::future::pending().boxed();
-        };
-        let clock = self.shared.clock.clone();
-        async move {
-            while clock.now() < until {
-                let left = until.duration_since(clock.now()).unsigned_abs();
-                tokio::time::sleep(left.min(Duration::from_secs(5))).await;
-            }
-        }
-        .boxed()
-    }
-
-    async fn publish_snapshot(&self) {
-        // A storage that does not answer must not stand still in the picture as one that is well.
-        let figures = async { Ok((self.shared.ledger.survey().await?, self.shared.queue.depth().await?)) };
-        let figures = tokio::time::timeout(FIGURES_WITHIN, figures).await;
-        let figures = figures.unwrap_or_else(|_| Err(Fault::new(Class::Away, Code::TimedOut)));
-        let face = self.face();
-        if figures.is_ok() {
-            self.status.counted();
-        }
-        let board = self.status.read();
-        let now = self.shared.clock.now();
-        let elapsed = self.shared.clock.elapsed();
-        let ago = |then: Option<Duration>| then.map(|then| elapsed.saturating_sub(then));
-        let mut next = self.publish.borrow().clone();
-        next.revision += 1;
-        next.at = now;
-        next.phase = face.phase;
-        next.pause = face.pause;
-        next.fatal = face.fatal;
-        next.connections = self
-            .reconciler
-            .connections
-            .all()
-            .into_iter()
-            .map(|((firm, side), connection)| ConnectionView {
-                health: connection.health,
-                silent_for: ago(connection.answered),
-                probe_every: self.reconciler.firms.get(&firm).map(|firm| firm.plan.probe_every).unwrap_or_default(),
-                firm,
-                side,
-            })
-            .collect();
-        next.polls = self
-            .pollers
-            .iter()
-            .map(|(firm, resource)| {
-                let poll = board.polls.get(&(firm.clone(), resource.clone())).cloned().unwrap_or_default();
-                PollView {
-                    firm: firm.clone(),
-                    resource: resource.clone(),
-                    every: self.reconciler.firms.get(firm).map(|firm| firm.plan.every).unwrap_or_default(),
-                    sweep_every: self.reconciler.firms.get(firm).map(|firm| firm.plan.sweep_every).unwrap_or_default(),
-                    polled: ago(poll.polled),
-                    swept: ago(poll.swept),
-                    watermark: poll.watermark,
-                }
-            })
-            .collect();
-        // Figures that could not be read stay what they were; the verdict sees how old they are.
-        if let Ok((survey, depth)) = figures {
-            next.queue_waiting = depth.waiting;
-            next.queue_in_flight = depth.in_flight;
-            next.records = survey.records;
-            next.wanted = survey.wanted;
-            next.oldest_wanted = survey.oldest_wanted.map(|oldest| now.duration_since(oldest).unsigned_abs());
-            next.leases_held = survey.held;
-            next.dead = survey.dead;
-            next.differs = survey.noticed;
-        }
-        next.received = ago(board.received);
-        next.received_empty = ago(board.received_empty);
-        next.counted = ago(board.counted);
-        next.running = board.running;
-        next.leases_overdue = self.watch.all_overdue(elapsed).len() as u64;
-        next.totals = board.totals;
-        next.recent = board.recent;
-        next.verdict = next.judge(&self.reconciler.settings.limits);
-        self.publish.send_replace(next);
     }
 }

@@ -1,0 +1,181 @@
+//! What the engine shows of itself, once a second.
+
+use std::{
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::Supervisor;
+use crate::{
+    error::{Class, Code, Fault},
+    journal::{Journal, Latency, Since},
+    snapshot::{ConnectionView, PollView, Snapshot, Totals},
+};
+
+/// How long a snapshot waits for the figures of queue and ledger.
+pub(super) const FIGURES_WITHIN: Duration = Duration::from_secs(5);
+
+/// More time than this between two snapshots was slept through: what was proven before says nothing about now.
+const SLEPT: Duration = Duration::from_secs(15);
+
+/// The note that holds the journal.
+const JOURNAL: &str = "journal";
+
+impl Supervisor {
+    pub(super) async fn publish(&self) -> Result<(), Fault> {
+        let clock = &self.shared.clock;
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut before = clock.elapsed();
+        loop {
+            tick.tick().await;
+            let now = clock.elapsed();
+            let slept = now.saturating_sub(before);
+            if slept > SLEPT {
+                tracing::info!(seconds = slept.as_secs(), "the machine slept; everything is asked again");
+                self.prove_again();
+            }
+            before = now;
+            self.publish_snapshot().await;
+        }
+    }
+
+    /// Forgets what was proven, and asks at once.
+    pub(super) fn prove_again(&self) {
+        let firms = &self.reconciler.firms;
+        self.status.prove_again(|firm| firms.get(firm).map(|firm| firm.plan.sweep_every).unwrap_or_default());
+        self.reconciler.connections.prove_again();
+        self.poller_calls.iter().for_each(|poller| poller.prove.notify_one());
+        self.prober_calls.iter().for_each(|prober| prober.notify_one());
+    }
+
+    pub(super) async fn publish_snapshot(&self) {
+        // A storage that does not answer must not stand still in the picture as one that is well.
+        let figures = async { Ok((self.shared.ledger.survey().await?, self.shared.queue.depth().await?)) };
+        let figures = tokio::time::timeout(FIGURES_WITHIN, figures).await;
+        let figures = figures.unwrap_or_else(|_| Err(Fault::new(Class::Away, Code::TimedOut)));
+        let face = self.face();
+        if figures.is_ok() {
+            self.status.counted();
+        }
+        let board = self.status.read();
+        let now = self.shared.clock.now();
+        let elapsed = self.shared.clock.elapsed();
+        let ago = |then: Option<Duration>| then.map(|then| elapsed.saturating_sub(then));
+        let mut next = self.publish.borrow().clone();
+        next.revision += 1;
+        next.at = now;
+        next.phase = face.phase;
+        next.pause = face.pause;
+        next.manual = self.pass.shown();
+        next.fatal = face.fatal;
+        next.connections = self
+            .reconciler
+            .connections
+            .all()
+            .into_iter()
+            .map(|((firm, side), connection)| ConnectionView {
+                health: connection.health,
+                silent_for: ago(connection.answered),
+                probe_every: self.reconciler.firms.get(&firm).map(|firm| firm.plan.probe_every).unwrap_or_default(),
+                firm,
+                side,
+            })
+            .collect();
+        next.polls = self
+            .pollers
+            .iter()
+            .map(|(firm, resource)| {
+                let poll = board.polls.get(&(firm.clone(), resource.clone())).cloned().unwrap_or_default();
+                PollView {
+                    firm: firm.clone(),
+                    resource: resource.clone(),
+                    every: self.reconciler.firms.get(firm).map(|firm| firm.plan.every).unwrap_or_default(),
+                    sweep_every: self.reconciler.firms.get(firm).map(|firm| firm.plan.sweep_every).unwrap_or_default(),
+                    polled: ago(poll.polled),
+                    swept: ago(poll.swept),
+                    watermark: poll.watermark,
+                }
+            })
+            .collect();
+        // Figures that could not be read stay what they were; the verdict sees how old they are.
+        if let Ok((survey, depth)) = figures {
+            next.queue_waiting = depth.waiting;
+            next.queue_in_flight = depth.in_flight;
+            next.records = survey.records;
+            next.wanted = survey.wanted;
+            next.oldest_wanted = survey.oldest_wanted.map(|oldest| now.duration_since(oldest).unsigned_abs());
+            next.leases_held = survey.held;
+            next.dead = survey.dead;
+            next.differs = survey.noticed;
+        }
+        next.received = ago(board.received);
+        next.received_empty = ago(board.received_empty);
+        next.counted = ago(board.counted);
+        next.running = board.running;
+        next.leases_overdue = self.watch.all_overdue(elapsed).len() as u64;
+        next.leases_endless = self.watch.endless() as u64;
+        next.totals = board.totals;
+        next.recent = board.recent;
+        next.verdict = next.judge(&self.reconciler.settings.limits);
+        let (journal, quarter_began) = self.chronicle().note(now, elapsed, &next, self.status.take_latency());
+        next.journal = journal;
+        self.publish.send_replace(next);
+        if quarter_began {
+            self.keep_journal().await;
+        }
+    }
+
+    fn chronicle(&self) -> MutexGuard<'_, Chronicle> {
+        self.chronicle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn remember_journal(&self) -> Result<(), Fault> {
+        let text = self.shared.notes.read(JOURNAL).await?;
+        if let Some(journal) = text.and_then(|text| serde_json::from_str(&text).ok()) {
+            self.chronicle().journal = Arc::new(journal);
+        }
+        Ok(())
+    }
+
+    /// The journal is for looking at: nothing stops because it could not be kept.
+    pub(super) async fn keep_journal(&self) {
+        let journal = self.chronicle().journal.clone();
+        let text = serde_json::to_string(&*journal).expect("times and counts have a JSON form");
+        let kept = tokio::time::timeout(FIGURES_WITHIN, self.shared.notes.write(JOURNAL, Some(&text))).await;
+        if !matches!(kept, Ok(Ok(()))) {
+            tracing::warn!("how the day went was not noted");
+        }
+    }
+}
+
+/// The journal, and up to where it is written.
+#[derive(Debug)]
+pub(super) struct Chronicle {
+    journal: Arc<Journal>,
+    at: Duration,
+    totals: Totals,
+}
+
+impl Chronicle {
+    pub(super) fn new(at: Duration) -> Self {
+        Self { journal: Arc::default(), at, totals: Totals::default() }
+    }
+
+    /// Writes on; true if a new quarter began.
+    fn note(&mut self, now: Timestamp, elapsed: Duration, shown: &Snapshot, latency: Latency) -> (Arc<Journal>, bool) {
+        let sent = |totals: &Totals| totals.rows_created + totals.rows_edited;
+        let since = Since {
+            passed: elapsed.saturating_sub(self.at),
+            sent: sent(&shown.totals).saturating_sub(sent(&self.totals)),
+            failed: shown.totals.failed.saturating_sub(self.totals.failed),
+            latency,
+        };
+        self.at = self.at.max(elapsed);
+        self.totals = shown.totals;
+        let began = Arc::make_mut(&mut self.journal).note(now, shown.verdict.state(), &since);
+        (self.journal.clone(), began)
+    }
+}
