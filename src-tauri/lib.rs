@@ -38,6 +38,7 @@ pub mod demo;
 pub mod desktop;
 pub mod log;
 pub mod recovery_sheet;
+pub mod relay_lock;
 pub mod secrets;
 pub mod socket;
 pub mod view;

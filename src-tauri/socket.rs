@@ -67,6 +67,10 @@ pub enum SocketError {
     NoAnswer(Duration),
     #[error("the data directory's path is too long for a socket in it (some 90 bytes): choose a shorter one")]
     PathTooLong,
+    #[error(
+        "this data directory belongs to another account of this computer. Sign in as that account, or name a data-directory of your own in the configuration"
+    )]
+    OtherAccount,
     #[error("the relay's socket cannot be used: {0}")]
     System(io::ErrorKind),
 }

@@ -15,6 +15,7 @@ use engine::{
 };
 
 use crate::{
+    account,
     adapters::{
         fhir::{self, Credentials, FhirClient, FhirConfig, Flavour},
         filemaker::{FileMaker, FileMakerConfig},
@@ -24,6 +25,7 @@ use crate::{
         unavailable::Unavailable,
     },
     config::{self, Config},
+    relay_lock::{LockError, RelayLock},
     secrets::{Secrets, SecretsError},
 };
 
@@ -43,6 +45,8 @@ pub enum WiringError {
     CertificateFile { firm: FirmId, file: String, kind: std::io::ErrorKind },
     #[error("clinic {firm}: a SHA-256 fingerprint has 64 hexadecimal digits")]
     Fingerprint { firm: FirmId },
+    #[error(transparent)]
+    Lock(#[from] LockError),
     #[error("{} ({fault})", crate::view::words::sentence(.fault.code))]
     Database { fault: Fault },
 }
@@ -143,6 +147,7 @@ pub struct Relay {
     pub database: Database,
     engine: Engine,
     clinics: Vec<Arc<FileMaker>>,
+    lock: RelayLock,
 }
 
 impl Relay {
@@ -155,6 +160,7 @@ impl Relay {
         connected: &[Connected],
         clock: Arc<dyn Clock>,
     ) -> Result<Self, WiringError> {
+        let lock = RelayLock::take(data, account::name().as_deref())?;
         let owner = Owner { station: config.station.id.clone(), boot: boot() };
         let options = sqlite::Options { visibility: config.engine.visibility, ..sqlite::Options::default() };
         let database = Database::open_with(&data.join(DATABASE), key, owner.clone(), clock.clone(), options)
@@ -183,7 +189,7 @@ impl Relay {
             })
             .collect();
         let clinics = connected.iter().map(|connected| connected.filemaker.clone()).collect();
-        Ok(Self { engine: Engine::start(shared, firms, settings), database, clinics })
+        Ok(Self { engine: Engine::start(shared, firms, settings), database, clinics, lock })
     }
 
     pub fn handle(&self) -> Handle {
@@ -197,6 +203,7 @@ impl Relay {
             clinic.close().await;
         }
         let closed = self.database.close().await;
+        drop(self.lock);
         ended.and(closed)
     }
 }

@@ -28,6 +28,11 @@ pub enum PlaceError {
     Homeless,
     #[error("The data directory {} cannot be made: {}. Make it, or name another one in the configuration.", .0.display(), .1)]
     Data(PathBuf, io::ErrorKind),
+    #[error(
+        "The data directory {} belongs to another account of this computer. Sign in as that account, or name a data-directory of your own in the configuration.",
+        .0.display()
+    )]
+    OtherAccount(PathBuf),
 }
 
 #[derive(Debug)]
@@ -42,8 +47,12 @@ impl Place {
         let file = file.or_else(Config::usual_place).ok_or(PlaceError::Homeless)?;
         let config = Config::read(&file)?;
         let data = config.station.data_directory.clone().or_else(config::data_directory).ok_or(PlaceError::Homeless)?;
-        let made = fs::create_dir_all(&data).and_then(|()| private(&data));
-        made.map_err(|error| PlaceError::Data(data.clone(), error.kind()))?;
+        fs::create_dir_all(&data).map_err(|error| PlaceError::Data(data.clone(), error.kind()))?;
+        private(&data).map_err(|error| match error.kind() {
+            // It is there, and only its owner may say who gets in.
+            io::ErrorKind::PermissionDenied => PlaceError::OtherAccount(data.clone()),
+            kind => PlaceError::Data(data.clone(), kind),
+        })?;
         Ok(Self { file, config, data })
     }
 

@@ -30,8 +30,13 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn take(data: &Path) -> Result<(Self, Listener), SocketError> {
         let directory = data.join(DIRECTORY);
-        own_directory(&directory)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"))?;
+        let foreign = |error: io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied => SocketError::OtherAccount,
+            _ => error.into(),
+        };
+        own_directory(&directory).map_err(foreign)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"));
+        let lock = lock.map_err(foreign)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SocketError::AlreadyRunning),

@@ -1,0 +1,107 @@
+//! What holds across processes: a pause that was answered survives a kill, and a data directory has one relay.
+
+use std::time::Duration;
+
+use chart_relay::{
+    control::{Answer, Request},
+    relay_lock::RelayLock,
+    socket,
+    wiring::DATABASE,
+};
+use engine::{action::Action, audit::Search, snapshot::Snapshot};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    process::{Installation, said},
+    rig::{PATIENCE, until, writes},
+};
+
+async fn ask(installation: &Installation, request: &Request) -> Answer {
+    socket::call(&installation.data(), request, Duration::from_secs(20)).await.unwrap()
+}
+
+async fn snapshot(installation: &Installation) -> Snapshot {
+    match ask(installation, &Request::Snapshot).await {
+        Answer::Snapshot(snapshot) => *snapshot,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_was_answered_survives_a_kill_and_one_whose_time_is_over_does_not() {
+    let mut installation = Installation::ready(2, 31, "").await;
+    let mut relay = installation.start();
+    installation.all_arrived().await;
+    let until_then = Timestamp::now() + SignedDuration::from_mins(15);
+    let pause = |until| Request::Act { action: Action::Pause { until }, person: Some("maria".to_owned()) };
+    assert!(matches!(ask(&installation, &pause(until_then)).await, Answer::Done));
+    relay.kill().await.unwrap();
+
+    let before = writes(&installation.server.control());
+    let id = installation.chart.control().ids("Patient").remove(0);
+    installation.chart.change("Patient", &id);
+    let mut relay = installation.start();
+    installation.status("(maria)").await;
+    let shown = snapshot(&installation).await.pause.unwrap();
+    assert_eq!((shown.until, shown.by.as_deref()), (until_then, Some("maria")));
+    // One full pass in the pause, with its result, and the pause stays.
+    let press = Request::Act { action: Action::SyncNow, person: None };
+    assert!(matches!(ask(&installation, &press).await, Answer::Done));
+    until("the pass is over", async || snapshot(&installation).await.manual.filter(|manual| !manual.is_running()))
+        .await;
+    assert_eq!(writes(&installation.server.control()), before + 1);
+    assert!(snapshot(&installation).await.pause.is_some());
+
+    let soon = Timestamp::now() + SignedDuration::from_secs(2);
+    assert!(matches!(ask(&installation, &pause(soon)).await, Answer::Done));
+    relay.kill().await.unwrap();
+    until("its time is over", async || (Timestamp::now() > soon).then_some(())).await;
+    let relay = installation.start();
+    installation.status("Up to date").await;
+    assert_eq!(snapshot(&installation).await.pause, None);
+    assert!(snapshot(&installation).await.manual.is_some(), "the result of the pass is kept");
+
+    // Whoever watches has the present at once, and what was asked can be found.
+    let mut watch = socket::watch::<_, Answer>(&installation.data(), &Request::Watch).await.unwrap();
+    for _ in 0..2 {
+        assert!(matches!(watch.next().await, Some(Ok(Answer::Snapshot(_)))));
+    }
+    let search = Search { person: Some("maria".to_owned()), ..Search::newest(10) };
+    let Answer::Found(found) = ask(&installation, &Request::Search(search)).await else { panic!("no answer") };
+    assert_eq!(found.entries.len(), 2);
+    assert!(found.entries.iter().all(|entry| entry.resolved.is_some()));
+    installation.stop(relay).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_has_one_relay_whoever_starts_it() {
+    let installation = Installation::ready(1, 32, "").await;
+    let database = || std::fs::read(installation.data().join(DATABASE)).unwrap();
+    let before = database();
+    // Another account's relay, whose socket this one cannot see.
+    let other = RelayLock::take(&installation.data(), Some("night-shift")).unwrap();
+    let refused = installation.run(&["run"]).await;
+    let words = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{words}");
+    assert!(words.contains("already, started by the account night-shift"), "{words}");
+    assert!(database() == before, "it touched the database all the same");
+    drop(other);
+
+    let relay = installation.start();
+    installation.status("Up to date").await;
+    assert!(RelayLock::take(&installation.data(), None).is_err(), "held as long as the relay lives");
+    // Nobody is there to show a window.
+    let Answer::Refused(why) = ask(&installation, &Request::Show).await else { panic!("no tray is there") };
+    assert!(why.sentence.contains("no tray"), "{why}");
+    let mut tray = socket::watch::<_, Answer>(&installation.data(), &Request::Shows).await.unwrap();
+    until("the tray is there and asked to show its window", async || {
+        matches!(ask(&installation, &Request::Show).await, Answer::Done).then_some(())
+    })
+    .await;
+    let shown = tokio::time::timeout(PATIENCE, tray.next()).await.unwrap();
+    assert!(matches!(shown, Some(Ok(Answer::Show))), "{shown:?}");
+    let Answer::About(about) = ask(&installation, &Request::About).await else { panic!("no answer") };
+    assert!(!about.demo && about.firms.iter().any(|firm| firm.name == "Synthetic North Clinic"), "{about:?}");
+    installation.stop(relay).await;
+    assert!(RelayLock::take(&installation.data(), None).is_ok());
+}
