@@ -2,8 +2,8 @@
 //! (docs/architecture.md), so `status`, `pause` and the like are asked of that process.
 //!
 //! A Unix domain socket or a Windows named pipe, for the same OS account only. On it, lines of JSON, each with the version of this
-//! protocol: a request, then one answer, or answers until somebody stops. What requests and answers are is the caller's affair; they
-//! must hold no patient data and no secrets.
+//! protocol: a request, then one answer, or answers until somebody stops. What requests and answers are is the caller's affair
+//! (see [`crate::control`]); they must hold no secrets.
 //!
 //! ```text
 //! -> {"version":1,"request":...}

@@ -493,6 +493,9 @@ async fn pages_follow_the_order_of_keys(world: impl World) {
 
     let one = async |filter: Filter, after: Option<&RecordKey>| {
         let page = ledger.page(filter, after, 100).await.unwrap();
+        if after.is_none() {
+            assert_eq!(ledger.count(filter).await.unwrap(), page.len() as u64, "{filter:?}");
+        }
         page.into_iter().map(|record| record.key).collect::<Vec<_>>()
     };
     assert_eq!(one(Filter::Wanted, None).await, keys);

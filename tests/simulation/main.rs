@@ -112,6 +112,9 @@ fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
         "row deleted by hand",
         "value refused",
         "station gone for good",
+        "sync now",
+        "pause",
+        "resume",
     ] {
         assert!(exercised.contains(fault), "the fault \"{fault}\" never happened");
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use engine::{
+    action::Action,
     connection::Side,
     fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryNotes, MemoryQueue},
     key::{BootId, FirmId, RecordKey, ResourceId, ResourceType, StationId},
@@ -99,6 +100,11 @@ struct Running {
     back_at: Option<Instant>,
     /// Never comes back: its leases must be taken over.
     gone: bool,
+}
+
+fn press(engine: &Engine, action: Action) {
+    let handle = engine.handle.clone();
+    tokio::spawn(async move { handle.act(action, Some("maria".to_owned())).await });
 }
 
 pub struct World {
@@ -329,6 +335,7 @@ impl World {
                     self.script.count("row deleted by hand");
                 }
             }
+            _ if roll < 0.865 => self.person(),
             _ => self.trouble(),
         }
     }
@@ -352,6 +359,24 @@ impl World {
                 self.stations[number].station.crash.notify_one();
             }
         }
+    }
+
+    /// Somebody at a station presses a button. Who presses while it starts or ends may get no answer.
+    fn person(&mut self) {
+        let number = self.script.draw(|rng| rng.random_range(0..self.stations.len()));
+        let running = &self.stations[number];
+        let Some(engine) = &running.engine else { return };
+        let (button, action) = match self.script.draw(|rng| rng.random_range(0..10)) {
+            0..6 => ("sync now", Action::SyncNow),
+            6..9 => {
+                let long = self.script.draw(|rng| rng.random_range(5..90));
+                let until = running.station.clock.now() + SignedDuration::from_secs(long);
+                ("pause", Action::Pause { until })
+            }
+            _ => ("resume", Action::Resume),
+        };
+        self.script.count(button);
+        press(engine, action);
     }
 
     fn new_patient(&mut self) {
@@ -567,6 +592,12 @@ impl World {
         self.live(Duration::from_secs(120)).await;
         loop {
             self.live(Duration::from_secs(20)).await;
+            // A clock that was set back may have made a day of a minute.
+            for engine in self.stations.iter().filter_map(|running| running.engine.as_ref()) {
+                if engine.handle.snapshots().borrow().pause.is_some() {
+                    press(engine, Action::Resume);
+                }
+            }
             self.look(0);
             if self.oracle.violation().is_some() || self.is_at_rest() {
                 break;
@@ -611,7 +642,8 @@ impl World {
             let engine = running.engine.as_ref()?;
             let snapshot = engine.handle.snapshots().borrow().clone();
             let up = Side::BOTH.len() <= snapshot.connections.len();
-            (up && snapshot.running.is_empty()).then_some(())
+            let passes = snapshot.pause.is_some() || snapshot.manual.is_some_and(|manual| manual.is_running());
+            (up && snapshot.running.is_empty() && !passes).then_some(())
         };
         if alive.clone().count() == 0 || alive.clone().any(|running| green(running).is_none()) {
             why.push("a station is busy".to_owned());

@@ -179,6 +179,26 @@ async fn a_database_of_a_newer_version_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_database_of_an_older_version_is_brought_up_to_date_and_keeps_what_it_has() {
+    let (_folder, path) = folder();
+    let database = open(&path).await.unwrap();
+    database.ledger().want(&[want(1)]).await.unwrap();
+    database.audit().begin(begun(1)).await.unwrap();
+    database.close().await.unwrap();
+    // As the first version left it.
+    let mut older = raw(&path, &key()).await;
+    execute(&mut older, "DROP TABLE note; DELETE FROM _sqlx_migrations WHERE version > 1; PRAGMA user_version = 1")
+        .await;
+    older.close().await.unwrap();
+    let database = open(&path).await.unwrap();
+    database.notes().write("pause", Some("synthetic")).await.unwrap();
+    assert_eq!(database.notes().read("pause").await.unwrap().as_deref(), Some("synthetic"));
+    assert!(database.ledger().read(&patient(1)).await.unwrap().is_some_and(|record| record.wanted.is_some()));
+    assert!(database.verify_audit().await.unwrap().intact());
+    database.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn another_key_opens_nothing() {
     let (_folder, path) = folder();
     open(&path).await.unwrap().close().await.unwrap();

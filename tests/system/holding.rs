@@ -1,6 +1,9 @@
 //! What holds across processes: a pause that was answered survives a kill, and a data directory has one relay.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chart_relay::{
     control::{Answer, Request},
@@ -8,7 +11,13 @@ use chart_relay::{
     socket,
     wiring::DATABASE,
 };
-use engine::{action::Action, audit::Search, snapshot::Snapshot};
+use engine::{
+    action::Action,
+    audit::{Act, Search},
+    key::Kind,
+    ledger::Filter,
+    snapshot::Snapshot,
+};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -104,4 +113,61 @@ async fn a_data_directory_has_one_relay_whoever_starts_it() {
     assert!(!about.demo && about.firms.iter().any(|firm| firm.name == "Synthetic North Clinic"), "{about:?}");
     installation.stop(relay).await;
     assert!(RelayLock::take(&installation.data(), None).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revealed_name_goes_to_whoever_asked_and_stays_nowhere() {
+    let installation = Installation::ready(2, 33, "").await;
+    let relay = installation.start();
+    installation.all_arrived().await;
+    let Answer::Records { records, total } =
+        ask(&installation, &Request::Records { filter: Filter::All, after: None, limit: 100 }).await
+    else {
+        panic!("no answer")
+    };
+    assert_eq!(total, records.len() as u64);
+    assert!(records.iter().all(|record| record.state.is_empty()), "hashes are nobody's business");
+    let links: Vec<_> = records.into_iter().map(|record| record.key).filter(|key| key.kind == Kind::Link).collect();
+    let resources = installation.chart.resources();
+    let Answer::Revealed(revealed) =
+        ask(&installation, &Request::Reveal { keys: links.clone(), person: Some("maria".to_owned()) }).await
+    else {
+        panic!("no answer")
+    };
+    assert_eq!(revealed.len(), links.len());
+    let mut names = Vec::new();
+    for (key, revealed) in links.iter().zip(&revealed) {
+        assert_eq!(*key, revealed.key);
+        let name = revealed.name.as_ref().unwrap_or_else(|| panic!("{key}: {:?}", revealed.why)).expose();
+        if key.resource.as_str() == "Patient" {
+            let patient = resources.iter().find(|resource| resource["id"] == key.id.as_str()).unwrap();
+            assert!(name.contains(patient["name"][0]["family"].as_str().unwrap()), "{key}");
+        }
+        names.push(name.to_owned());
+    }
+    assert!(names.len() > 2, "forms and measurements have their patient's name: {}", names.len());
+    let search = Search { acts: vec![Act::Revealed], ..Search::newest(100) };
+    let Answer::Found(found) = ask(&installation, &Request::Search(search)).await else { panic!("no answer") };
+    assert_eq!(found.entries.len(), links.len());
+    installation.stop(relay).await;
+    for file in files(&installation.data()) {
+        let bytes = std::fs::read(&file).unwrap();
+        for name in &names {
+            let found = bytes.windows(name.len()).any(|window| window == name.as_bytes());
+            assert!(!found, "a name is in {}", file.display());
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path))
+        } else if path.is_file() {
+            files.push(path)
+        }
+    }
+    files
 }
