@@ -181,12 +181,12 @@ test('silence::the last truth stays with its time, and nothing can be asked for'
   const { page, close } = await window.open('?state=needs-attention');
   await page.waitForSelector('.verdict');
   await page.evaluate(() => ((window.clinic.silent = true), window.clinic.push()));
-  await page.getByText('Not live · 10:38').waitFor();
+  await page.locator('header').getByText('Not live · 10:38').waitFor();
   assert.match(await page.locator('.verdict').textContent(), /Last known: 7 items need attention/);
   assert.ok(await page.getByRole('button', { name: 'Sync now' }).isDisabled());
   assert.ok(await page.getByRole('button', { name: 'Pause' }).isDisabled());
   await page.evaluate(() => ((window.clinic.silent = false), window.clinic.push()));
-  await page.getByText('Not live').waitFor({ state: 'detached' });
+  await page.locator('header').getByText('Not live').waitFor({ state: 'detached' });
   await close();
 });
 

@@ -89,7 +89,7 @@ test('keyboard::two rows are tried again after a look at what they are, and Ente
   for (const key of ['j', 'Space', 'j', 'Space', 'r']) await page.keyboard.press(key);
   const dialog = page.getByRole('dialog');
   await dialog.waitFor();
-  assert.match(await dialog.textContent(), /Try 2 items again\?.*Selected in the whole queue.*Patient.*Intake form/s);
+  assert.match(await dialog.textContent(), /Try 2 items again\?.*Selected in the whole queue.*Patient DAY4D.*Patient F5V2M/s);
   // Both keys arrive before anything is answered.
   await page.evaluate(() => {
     const yes = document.activeElement;
@@ -100,7 +100,7 @@ test('keyboard::two rows are tried again after a look at what they are, and Ente
   const done = await calls(page, 'retry');
   assert.equal(done.length, 1);
   assert.deepEqual(done[0].arguments.keys, wanted);
-  assert.match(done[0].arguments.token, /^[0-9a-f-]{36}$/);
+  assert.match(done[0].arguments.token, /^[0-9a-f]{32}$/);
   await close();
 });
 

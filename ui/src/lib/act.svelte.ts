@@ -32,4 +32,4 @@ class Act {
 export const act = new Act();
 
 /** One click; the relay does nothing for a token that it has seen. */
-export const token = () => crypto.randomUUID();
+export const token = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -13,6 +13,8 @@ class Window {
   desk = $state.raw<Desk | null>(null);
   /** The first question got no answer. */
   problem = $state.raw<Problem | null>(null);
+  /** The keyboard's commands and the summary for IT are on the screen. */
+  helping = $state(false);
 
   async start() {
     await Promise.all([
@@ -97,6 +99,7 @@ class Window {
   async #locked() {
     this.opening = { is: 'locked', pin: this.desk?.station.pin ?? true };
     this.desk = null;
+    this.helping = false;
     names.forget();
     say.forget();
     try {

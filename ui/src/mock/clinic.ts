@@ -40,7 +40,7 @@ class Clinic {
     return {
       revision: this.revision,
       live: this.silent
-        ? { is: 'silent', since: new Date(this.now - 4 * 60_000).toISOString(), sentence: 'The sync has not answered for 4 min. Nothing is lost; changes wait in the chart system.' }
+        ? { is: 'silent', since: new Date(this.now - 4 * 60_000).toISOString(), sentence: 'Not live: the sync does not answer. What you see is from 10:38.' }
         : { is: 'live' },
       station: station(this.role, this.privacy, this.pin !== null, this.options.get('demo') !== 'off'),
       card: card(this.now, this.state, attention),
@@ -61,7 +61,7 @@ class Clinic {
   /** A row that was not there; for the tests. */
   async arrive(key: string) {
     const [like] = queueRows(this.now, 'up-to-date', 0).filter((row) => row.state === 'waiting');
-    this.rows = [{ ...like!, record: { key, label: 'Patient 0NE', firm: 'Synthetic North' }, state: 'needs-attention', word: 'Needs attention' }, ...this.rows];
+    this.rows = [{ ...like!, record: { key, label: 'Patient 0NE00', firm: 'Synthetic North' }, state: 'needs-attention', word: 'Needs attention' }, ...this.rows];
     await this.push();
   }
 

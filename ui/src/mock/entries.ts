@@ -5,7 +5,21 @@ import { record } from './rows';
 
 const KINDS = ['Patient', 'Intake form', 'Measurement', 'Patient', 'Progress note'];
 const FIELDS = [['phone', 'email', 'street'], ['allergies', 'medication'], ['systolic', 'diastolic', 'taken at'], ['family name'], ['text', 'written by']];
-const WORDS: Record<HistoryOutcome, string> = { done: 'Done', refused: 'Refused', unknown: 'Not known yet', interrupted: 'Interrupted', open: 'Under way' };
+const WORDS: Record<HistoryOutcome, string> = {
+  done: 'Done',
+  refused: 'Refused: FileMaker did not accept a value. Please correct it in the portal.',
+  unknown: 'Not known: A write got no answer. We look whether it happened before doing anything else.',
+  interrupted: 'The program ended in between; the next look settles it.',
+  open: 'Not finished yet',
+};
+
+const SAID: Record<HistoryOutcome, string> = {
+  done: 'Sent to FileMaker',
+  refused: 'Not sent to FileMaker',
+  unknown: 'Perhaps sent to FileMaker',
+  interrupted: 'Perhaps sent to FileMaker',
+  open: 'Is being sent to FileMaker',
+};
 
 const outcome = (index: number): HistoryOutcome => (index === 0 ? 'open' : index % 17 === 5 ? 'refused' : index % 29 === 11 ? 'unknown' : index === 23 ? 'interrupted' : 'done');
 
@@ -14,12 +28,12 @@ export function historyRows(now: number): HistoryRow[] {
     const kind = index % KINDS.length;
     const here = index % 9 === 4;
     const is = outcome(index);
-    const created = !here && index % 4 === 1;
+    const how = index % 4 === 1 ? `new record with ${FIELDS[kind]!.length} fields` : FIELDS[kind]!.length === 1 ? '1 field' : `${FIELDS[kind]!.length} fields`;
     return {
       entry: 18_204 - index,
       at: new Date(now - (40 + index * 700 + (index % 7) * 90) * 1_000).toISOString(),
       direction: here ? ('here' as const) : ('to-file-maker' as const),
-      sentence: here ? 'Tried again by a person' : created ? 'Row created in FileMaker' : 'Sent to FileMaker',
+      sentence: here ? 'Tried again by a person' : `${SAID[is]}: ${how}`,
       record: record(4 + ((index * 7) % 41), KINDS[kind]!),
       what: KINDS[kind]!,
       outcome: is,

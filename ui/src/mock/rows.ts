@@ -13,7 +13,7 @@ export function record(number: number, kind = 'Patient'): RecordName {
     rest >>>= 5;
     return sign;
   });
-  return { key: `synthetic-north/${kind}/${number}`, label: `${kind} ${signs.join('')}`, firm: FIRM };
+  return { key: `synthetic-north/${kind}/${number}`, label: `Patient ${signs.join('')}`, firm: FIRM };
 }
 
 const RIGHTS: Record<Role, Right[]> = {
@@ -53,7 +53,7 @@ const details = (code: string, number: number): Detail[] => [
 export function card(now: number, state: State, attention: number): Card {
   const attend: Cause = {
     state: 'needs-attention',
-    sentence: attention === 1 ? '1 item needs attention' : `${attention} items need attention`,
+    sentence: attention === 1 ? '1 item needs attention.' : `${attention} items need attention.`,
     go: 'queue-attention',
     details: [{ name: 'code', value: 'rejected' }],
   };
@@ -63,15 +63,15 @@ export function card(now: number, state: State, attention: number): Card {
     go: 'queue-waiting',
     details: [{ name: 'code', value: 'unreachable' }],
   };
-  const pause: Cause = { state: 'paused', sentence: 'Paused until 13:42 (maria)', go: 'resume', details: [] };
+  const pause: Cause = { state: 'paused', sentence: 'Paused until 13:42 (maria). What waits is kept.', go: 'resume', details: [] };
   const texts: Record<State, [string, Cause[]]> = {
-    'needs-attention': [attend.sentence, [attend, away, { state: 'needs-attention', sentence: 'A lock is held longer than it may be.', go: 'locks-overdue', details: [] }]],
+    'needs-attention': [attend.sentence.slice(0, -1), [attend, away, { state: 'needs-attention', sentence: '1 record is held by a station that gives no sign of life. Nothing is lost.', go: 'locks-overdue', details: [] }]],
     'cannot-reach': [away.sentence, [away]],
-    'no-news': ['No news from the sync for 4 min', [{ state: 'no-news', sentence: 'No news from the sync for 4 min', go: null, details: [] }]],
+    'no-news': ['No news from the sync for 4 min', [{ state: 'no-news', sentence: 'No news from the sync for 4 min.', go: null, details: [] }]],
     paused: ['Paused until 13:42 (maria)', [pause]],
     working: ['Syncing 3 changes', []],
     starting: ['Starting...', []],
-    'up-to-date': ['Up to date, proven at 10:42:06', []],
+    'up-to-date': ['Up to date, checked at 10:42', []],
   };
   const [sentence, causes] = texts[state];
   return { state, sentence, at: at(now, 12), causes };
@@ -86,10 +86,10 @@ export function overview(now: number, state: State, empty: boolean, rows: QueueR
         firm: FIRM,
         name: 'FileMaker',
         good: !away,
-        sentence: away ? 'away since 10:14' : 'answered 4 s ago',
+        sentence: away ? 'away since 10:14: The server cannot be reached. Changes are kept.' : 'answers',
         details: [{ name: 'code', value: away ? 'unreachable' : 'none' }],
       },
-      { firm: FIRM, name: 'Chart system', good: true, sentence: 'answered 12 s ago', details: [] },
+      { firm: FIRM, name: 'Chart system', good: true, sentence: 'answers', details: [] },
     ],
     waiting: waiting.length,
     oldest_seconds: waiting.length === 0 ? null : Math.max(...waiting.map((row) => (now - Date.parse(row.since)) / 1_000)),
@@ -100,14 +100,14 @@ export function overview(now: number, state: State, empty: boolean, rows: QueueR
       ? []
       : [
           [38, 'Sent to FileMaker: 3 fields', record(4)],
-          [71, 'Row created in FileMaker: 14 fields', record(9, 'Intake form')],
+          [71, 'Sent to FileMaker: new record with 14 fields', record(9, 'Intake form')],
           [140, 'Merged into the change of 10:39', record(4)],
           [205, 'Sent to FileMaker: 1 field', record(12)],
           [320, 'Someone has this record open in FileMaker. We try again every 2 min.', record(17)],
-          [404, 'Row created in FileMaker: 6 fields', record(21, 'Measurement')],
+          [404, 'Sent to FileMaker: new record with 6 fields', record(21, 'Measurement')],
           [512, 'Sent to FileMaker: 2 fields', record(22)],
           [640, 'Duplicate, ignored', record(22)],
-          [811, 'Row created in FileMaker: 9 fields', record(25, 'Progress note')],
+          [811, 'Sent to FileMaker: new record with 9 fields', record(25, 'Progress note')],
           [1_230, 'Sent to FileMaker: 1 field', record(28)],
         ].map(([ago, sentence, record]) => ({ at: at(now, ago as number), sentence: sentence as string, record: record as RecordName })),
   };
@@ -185,9 +185,9 @@ export function queueRows(now: number, state: State, many: number): QueueRow[] {
           row(41, { state: 'needs-attention', ago: 2_400, tries: 8, kind: 'Progress note', ...refused }),
           {
             ...row(0, { state: 'needs-attention', ago: 1_900, tries: 1, reason: 'This message cannot be read. It names no record; nothing of the chart is lost by dropping it.', code: 'unreadable' }),
-            record: { key: 'letter-17', label: 'Unreadable message', firm: FIRM },
+            record: { key: 'letter-17', label: 'Unreadable message', firm: '' },
             letter: true,
-            what: 'Message from the queue',
+            what: 'Unreadable message',
             can_retry: false,
             can_set_aside: false,
             can_drop: true,
@@ -198,7 +198,7 @@ export function queueRows(now: number, state: State, many: number): QueueRow[] {
   const away = state === 'cannot-reach';
   return [
     ...needy,
-    ...(state === 'up-to-date' ? [] : [row(17, { state: 'waiting-for-record', ago: 320, tries: 3, next: at(now, -74), reason: 'Someone has this record open in FileMaker. We try again every 2 min.', code: 'record-locked' })]),
+    ...(state === 'up-to-date' ? [] : [row(17, { state: 'waiting-for-record', word: 'Waiting for record (open in FileMaker)', ago: 320, tries: 3, next: at(now, -74), reason: 'Someone has this record open in FileMaker. We try again every 2 min.', code: 'record-locked' })]),
     row(19, { state: 'trying-again', word: 'Trying again (3 of 8)', ago: 58, tries: 3, next: at(now, -22), reason: 'The server took too long. We try again.', code: 'timed-out', kind: 'Intake form' }),
     row(24, { state: 'in-progress', ago: 6, kind: 'Measurement' }),
     row(26, { state: 'waiting', ago: 4, ...(away ? { reason: 'FileMaker cannot be reached. It goes on by itself.', code: 'unreachable' } : {}) }),
@@ -220,12 +220,12 @@ export function lockRows(now: number, state: State): Lock[] {
   return [
     ...(state === 'needs-attention'
       ? [
-          lock(61, { group: 'overdue', holder: 'Station desk-2', what: 'Patient to FileMaker', term_seconds: 30, behind: 'Another change waits behind it.', sentence: 'It should have ended 4 min ago. This PC takes it over by itself.' }, 270),
+          lock(61, { group: 'overdue', holder: 'Station desk-2', what: 'Patient to FileMaker', term_seconds: 30, behind: 'Another change waits behind it.', sentence: 'Nobody has renewed it for its whole term. It is taken over by itself; if it stays here, tell IT.' }, null),
         ]
       : []),
-    lock(24, { group: 'active', holder: 'This PC', what: 'Measurement to FileMaker', term_seconds: 30, sentence: 'It ends by itself when the change is sent.' }, 6, 'Measurement'),
-    lock(70, { group: 'active', holder: 'This PC', what: 'Patient to FileMaker', term_seconds: 30, behind: 'Another change waits behind it.', sentence: 'It ends by itself when the change is sent.' }, 17),
-    lock(71, { group: 'active', holder: 'This PC', what: 'Reads the chart system', term_seconds: 30, sentence: 'It ends by itself at the next look.' }, 22, 'Poll'),
+    lock(24, { group: 'active', holder: 'This PC', what: 'Measurement to FileMaker', term_seconds: 30, sentence: 'Is being worked on. Without a sign of life it is free after 30 s.' }, null, 'Measurement'),
+    lock(70, { group: 'active', holder: 'This PC', what: 'Patient to FileMaker', term_seconds: 30, behind: 'Another change waits behind it.', sentence: 'Is being worked on. Without a sign of life it is free after 30 s.' }, null),
+    lock(71, { group: 'active', holder: 'This PC', what: 'Reads the chart system (Measurement)', term_seconds: 30, sentence: 'Is being worked on. Without a sign of life it is free after 30 s.' }, null, 'Measurement'),
     lock(17, { group: 'in-file-maker', holder: 'Someone in FileMaker', what: 'Patient to FileMaker', sentence: 'Close the record in FileMaker; the change then follows within 2 min.', behind: 'Another change waits behind it.' }, 320),
   ];
 }

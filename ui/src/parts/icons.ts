@@ -75,6 +75,7 @@ export const TONES: Record<State, Tone> = {
 };
 
 type Look = { icon: IconName; tone: Tone };
+type Outcome = Look & { word: string };
 
 export const QUEUE: Record<QueueState, Look> = {
   'needs-attention': { icon: 'needs-attention', tone: 'bad' },
@@ -85,10 +86,11 @@ export const QUEUE: Record<QueueState, Look> = {
   'set-aside': { icon: 'aside', tone: 'plain' },
 };
 
-export const OUTCOME: Record<HistoryOutcome, Look> = {
-  done: { icon: 'up-to-date', tone: 'ok' },
-  refused: { icon: 'bad', tone: 'bad' },
-  unknown: { icon: 'no-news', tone: 'warn' },
-  interrupted: { icon: 'cannot-reach', tone: 'warn' },
-  open: { icon: 'working', tone: 'info' },
+/** Short, for a column; the whole of it is in the drawer. */
+export const OUTCOME: Record<HistoryOutcome, Outcome> = {
+  done: { icon: 'up-to-date', tone: 'ok', word: 'Done' },
+  refused: { icon: 'bad', tone: 'bad', word: 'Refused' },
+  unknown: { icon: 'no-news', tone: 'warn', word: 'Not known' },
+  interrupted: { icon: 'cannot-reach', tone: 'warn', word: 'Interrupted' },
+  open: { icon: 'working', tone: 'info', word: 'Under way' },
 };
