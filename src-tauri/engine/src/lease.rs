@@ -31,6 +31,8 @@ pub const ENDLESS: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug)]
 pub struct HeldLease {
     pub lease: Lease,
+    /// Elapsed time when it was asked for.
+    since: Duration,
     /// Elapsed time when the last successful take or renewal was *sent*.
     confirmed: Mutex<Duration>,
     lost: CancellationToken,
@@ -73,6 +75,7 @@ impl Keeper {
     /// Begins to renew a lease that was asked for at `since` (elapsed time before the call that took it).
     pub fn hold(&self, lease: Lease, since: Duration) -> Arc<HeldLease> {
         let held = Arc::new(HeldLease {
+            since,
             confirmed: Mutex::new(since),
             lost: CancellationToken::new(),
             clock: self.clock.clone(),
@@ -106,6 +109,12 @@ impl Keeper {
 
     fn keeps(&self, key: &RecordKey) -> bool {
         lock(&self.leases).get(key).is_some_and(|held| held.strong_count() > 0)
+    }
+
+    /// What is held, and since when (elapsed).
+    pub fn holdings(&self) -> Vec<(RecordKey, Duration)> {
+        let leases = lock(&self.leases);
+        leases.iter().filter_map(|(key, held)| Some((key.clone(), held.upgrade()?.since))).collect()
     }
 
     /// Renews leases until dropped; `Err` only where our own storage is at fault.

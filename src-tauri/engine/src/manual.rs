@@ -80,6 +80,10 @@ impl Manual {
     }
 }
 
+/// Records that a pass keeps by name, so that its end does not wait for what comes later. Of more it is known that they have been run when
+/// the queue is found empty.
+const BY_NAME: usize = 20_000;
+
 /// The pass that is running, if one is, and what is shown of the last one.
 #[derive(Debug)]
 pub struct Pass {
@@ -106,6 +110,8 @@ struct Running {
     looked: bool,
     /// To be run by a run that begins at this elapsed time or later.
     expected: BTreeMap<RecordKey, Duration>,
+    /// There are more than are kept by name.
+    crowded: bool,
     /// What kept polls from being finished.
     obstacles: BTreeMap<FirmId, Code>,
 }
@@ -162,6 +168,7 @@ impl Pass {
             polled: None,
             looked: false,
             expected: BTreeMap::new(),
+            crowded: false,
             obstacles: BTreeMap::new(),
         });
         state.shown = Some(Manual { began: self.clock.now(), by, stage: Stage::Sending });
@@ -191,7 +198,15 @@ impl Pass {
 
     /// These are about to be hinted or run on its behalf.
     pub(crate) fn expect(&self, keys: impl Iterator<Item = RecordKey>) {
-        self.tell(|running, now| running.expected.extend(keys.map(|key| (key, now))));
+        self.tell(|running, now| {
+            for key in keys {
+                if running.expected.len() < BY_NAME {
+                    running.expected.insert(key, now);
+                } else {
+                    running.crowded = true;
+                }
+            }
+        });
     }
 
     /// They were not after all.
@@ -232,6 +247,7 @@ impl Pass {
     pub(crate) fn queue_empty(&self, asked: Duration, on_desk: impl Fn(&RecordKey) -> bool) {
         self.tell(|running, _| {
             if running.polled.is_some_and(|polled| polled <= asked) {
+                running.crowded = false;
                 // What is to run again soon is not in the queue, but in the ledger.
                 running.expected.retain(|key, since| on_desk(key) || running.polled < Some(*since));
             }
@@ -292,7 +308,7 @@ impl Pass {
 
 impl Running {
     fn is_over(&self) -> bool {
-        self.polled.is_some() && self.looked && self.expected.is_empty()
+        self.polled.is_some() && self.looked && !self.crowded && self.expected.is_empty()
     }
 
     fn stage(&self) -> Stage {
@@ -303,5 +319,33 @@ impl Running {
         } else {
             Stage::Sending
         }
+    }
+}
+
+#[cfg(all(test, feature = "fakes"))]
+mod tests {
+    use super::*;
+    use crate::fakes::FakeClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn more_than_is_kept_by_name_is_over_when_the_queue_is_empty() {
+        let clock = FakeClock::at(Timestamp::UNIX_EPOCH);
+        let pass = Pass::new(clock.clone());
+        let firm = FirmId::new("north").unwrap();
+        let patient = ResourceType::new("Patient").unwrap();
+        let keys: Vec<_> =
+            (0..=BY_NAME).filter_map(|number| RecordKey::parse(&format!("north/link/Patient/{number}"))).collect();
+        pass.begin(None, Totals::default(), std::iter::empty(), [(firm.clone(), patient.clone())].into_iter()).unwrap();
+        pass.expect(keys.iter().cloned());
+        pass.polled(&firm, &patient, None);
+        pass.nothing_due(clock.elapsed(), std::iter::empty());
+        let over = || tokio::time::timeout(Duration::from_secs(1), pass.over());
+        for key in &keys {
+            pass.ended(key, clock.elapsed(), None);
+        }
+        assert!(over().await.is_err(), "one more is not known by name");
+        pass.queue_empty(clock.elapsed(), |_| false);
+        over().await.unwrap();
+        assert!(pass.end().unwrap().complete);
     }
 }

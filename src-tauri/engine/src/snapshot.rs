@@ -69,6 +69,13 @@ pub struct Totals {
     pub coalesced: u64,
 }
 
+/// A lease that this station holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    pub key: RecordKey,
+    pub since: Timestamp,
+}
+
 /// A line of "last events".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -180,6 +187,8 @@ pub struct Snapshot {
     pub wanted: u64,
     pub oldest_wanted: Option<Duration>,
     pub running: Vec<RecordKey>,
+    pub holdings: Vec<Holding>,
+    /// By anybody.
     pub leases_held: u64,
     pub leases_overdue: u64,
     /// Held without an end, by others: a fault.
@@ -232,6 +241,7 @@ impl Snapshot {
             wanted: 0,
             oldest_wanted: None,
             running: Vec::new(),
+            holdings: Vec::new(),
             leases_held: 0,
             leases_overdue: 0,
             leases_endless: 0,

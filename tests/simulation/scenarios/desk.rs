@@ -138,6 +138,23 @@ async fn a_lease_without_an_end_is_a_fault() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_being_worked_on_is_shown_with_its_time() {
+    let stage = Stage::set().await;
+    let engine = stage.boot("desk-0");
+    stage.until("up to date", secs(60), || is_green(&engine)).await;
+    stage.rule(|call| if call.op == "clinic.create" { Reaction::After(secs(20)) } else { Reaction::Answer });
+    stage.put_patient("p1", "Testpatient");
+    stage.until("it is at its write", secs(30), || !stage.calls("clinic.create").is_empty()).await;
+    let begun = stage.clock.now();
+    tokio::time::sleep(secs(12)).await;
+    let holdings = snapshot(&engine).holdings;
+    let holding = holdings.iter().find(|holding| holding.key == key("Patient", "p1")).unwrap();
+    assert!(holding.since.duration_since(begun).unsigned_abs() < secs(2), "{holding:?}, begun {begun}");
+    stage.until("done", secs(30), || snapshot(&engine).holdings.is_empty() && is_green(&engine)).await;
+    stage.kill(engine).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_day_is_written_down_and_kept() {
     let stage = Stage::set().await;
     let engine = stage.boot("desk-0");

@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Supervisor;
 use crate::{
     error::{Class, Code, Fault},
     journal::{Journal, Latency, Since},
-    snapshot::{ConnectionView, PollView, Snapshot, Totals},
+    snapshot::{ConnectionView, Holding, PollView, Snapshot, Totals},
 };
 
 /// How long a snapshot waits for the figures of queue and ledger.
@@ -115,6 +115,12 @@ impl Supervisor {
         next.received_empty = ago(board.received_empty);
         next.counted = ago(board.counted);
         next.running = board.running;
+        let since = |since: Duration| {
+            let held_for = SignedDuration::try_from(elapsed.saturating_sub(since)).unwrap_or_default();
+            now.saturating_sub(held_for).unwrap_or(now)
+        };
+        let holdings = self.keeper.holdings().into_iter();
+        next.holdings = holdings.map(|(key, taken)| Holding { key, since: since(taken) }).collect();
         next.leases_overdue = self.watch.all_overdue(elapsed).len() as u64;
         next.leases_endless = self.watch.endless() as u64;
         next.totals = board.totals;
