@@ -55,7 +55,14 @@ async fn a_pause_that_was_answered_survives_a_kill_and_one_whose_time_is_over_do
     assert_eq!((shown.until, shown.by.as_deref()), (until_then, Some("maria")));
     // One full pass in the pause, with its result, and the pause stays.
     let press = Request::Act { action: Action::SyncNow, person: None };
+    let pressed = std::time::Instant::now();
     assert!(matches!(ask(&installation, &press).await, Answer::Done));
+    let shown = snapshot(&installation).await;
+    println!(
+        "Sync now is shown after {:?}; a snapshot has {} bytes",
+        pressed.elapsed(),
+        serde_json::to_string(&shown).unwrap().len()
+    );
     until("the pass is over", async || snapshot(&installation).await.manual.filter(|manual| !manual.is_running()))
         .await;
     assert_eq!(writes(&installation.server.control()), before + 1);

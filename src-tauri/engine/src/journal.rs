@@ -11,8 +11,8 @@ use crate::snapshot::State;
 pub const BIN: Duration = Duration::from_secs(15 * 60);
 pub const BINS: usize = 96;
 
-/// A longer time between two notes was slept through: it was not lived in any state.
-const SLEPT: Duration = Duration::from_secs(10);
+/// A longer time between two looks at the clock was slept through: it was not lived in any state.
+pub(crate) const SLEPT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {

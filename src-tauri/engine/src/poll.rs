@@ -109,7 +109,8 @@ impl Poller {
             let wait = next_poll.min(next_sweep).saturating_sub(clock.elapsed());
             let asked = tokio::select! {
                 biased;
-                () = self.calls.pass.notified() => true,
+                // Unless that pass is over meanwhile: a poll can take longer.
+                () = self.calls.pass.notified() => self.pass.is_running(),
                 () = self.calls.prove.notified() => {
                     next_poll = clock.elapsed();
                     next_sweep = sweep_due.max(next_poll);

@@ -246,3 +246,20 @@ async fn its_result_is_kept_across_a_restart_also_when_it_was_cut_short() {
     assert!(result(&engine).is_some_and(|finished| !finished.complete), "{:?}", snapshot(&engine).manual);
     stage.kill(engine).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_outlasts_its_pass_begins_no_other_while_paused() {
+    let (stage, engine) = settled(&["north"]).await;
+    let until = stage.clock.now() + SignedDuration::from_hours(8);
+    engine.handle.act(Action::Pause { until }, None).await.unwrap();
+    let long = 2 * LONGEST + secs(120);
+    stage.rule(move |call| if call.op == "fhir.changes" { Reaction::After(long) } else { Reaction::Answer });
+    pass(&stage, &engine, LONGEST + secs(30)).await;
+    // The same polls are still under way when the next pass calls, and when that is over.
+    pass(&stage, &engine, LONGEST + secs(30)).await;
+    stage.all_well();
+    stage.clear_log();
+    tokio::time::sleep(secs(3_600)).await;
+    assert_eq!(stage.calls("fhir.changes").len(), 0);
+    stage.kill(engine).await;
+}

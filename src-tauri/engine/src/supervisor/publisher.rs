@@ -10,20 +10,18 @@ use jiff::{SignedDuration, Timestamp};
 use super::Supervisor;
 use crate::{
     error::{Class, Code, Fault},
-    journal::{Journal, Latency, Since},
+    journal::{Journal, Latency, SLEPT, Since},
     snapshot::{ConnectionView, Holding, PollView, Snapshot, Totals},
 };
 
 /// How long a snapshot waits for the figures of queue and ledger.
 pub(super) const FIGURES_WITHIN: Duration = Duration::from_secs(5);
 
-/// More time than this between two snapshots was slept through: what was proven before says nothing about now.
-const SLEPT: Duration = Duration::from_secs(15);
-
 /// The note that holds the journal.
 const JOURNAL: &str = "journal";
 
 impl Supervisor {
+    /// What was proven before the machine slept says nothing about now.
     pub(super) async fn publish(&self) -> Result<(), Fault> {
         let clock = &self.shared.clock;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
