@@ -107,6 +107,26 @@ async fn after_sleep_it_is_up_to_date_only_when_that_was_proven_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_poll_that_was_asked_before_the_sleep_proves_nothing_after_it() {
+    let mut stage = Stage::set().await;
+    stage.settings = |settings| settings.receive_wait = secs(1);
+    let engine = stage.boot("desk-0");
+    stage.until("up to date", secs(60), || is_green(&engine)).await;
+    stage.rule(|call| if call.op == "fhir.changes" { Reaction::After(secs(15)) } else { Reaction::Answer });
+    stage.clear_log();
+    stage.until("both types are being polled", secs(30), || stage.calls("fhir.changes").len() == 2).await;
+    stage.clock.suspend(secs(20 * 60));
+    stage.clear_log();
+    stage.until("both are polled anew", secs(20), || stage.calls("fhir.changes").len() == 2).await;
+    for _ in 0..10 {
+        assert!(!is_green(&engine), "what answered is from before the sleep");
+        tokio::time::sleep(secs(1)).await;
+    }
+    stage.until("up to date again", secs(60), || is_green(&engine)).await;
+    stage.kill(engine).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sweep_that_does_not_come_through_any_more_is_an_alarm() {
     let mut stage = Stage::set().await;
     stage.plan.sweep_every = secs(600);
