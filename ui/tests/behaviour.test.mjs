@@ -305,3 +305,17 @@ test('opening::the demo is offered where nothing is set up', async () => {
   await page.waitForFunction(() => window.clinic.calls.some(({ command }) => command === 'open_demo'));
   await close();
 });
+
+test('audit::a person is asked for once the name is written, and everybody again when it is cleared', async () => {
+  const { page, close } = await window.open('#/audit');
+  await rows(page);
+  const field = page.getByLabel('Person');
+  await field.focus();
+  await page.keyboard.type('jonas');
+  assert.ok((await calls(page, 'audit')).every(({ arguments: { query } }) => query.person === null));
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(() => [...document.querySelectorAll('tr[data-key]')].every((row) => row.textContent.includes('jonas')));
+  await field.fill('');
+  await page.waitForFunction(() => document.querySelectorAll('tr[data-key]').length === 50);
+  await close();
+});

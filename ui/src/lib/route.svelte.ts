@@ -56,7 +56,7 @@ class Route {
   /** What the tray's menu and the causes call a place. */
   follow(place: string) {
     if (place === 'queue-attention') this.go('queue', { state: 'needs-attention' });
-    else if (place === 'queue-waiting') this.go('queue', { state: 'waiting' });
+    else if (place === 'queue-waiting') this.go('queue');
     else if (place === 'locks-overdue') this.go('locks');
     else if (isView(place)) this.go(place);
   }

@@ -220,7 +220,7 @@ class Clinic {
     const rows = this.audit.filter(
       (row) =>
         (query.before === null || row.entry < query.before) &&
-        (query.person === null || row.who.includes(query.person)) &&
+        (query.person === null || row.who === query.person) &&
         (query.act === null || row.act === query.act) &&
         (query.since === null || row.at >= query.since) &&
         (query.until === null || row.at < query.until),
