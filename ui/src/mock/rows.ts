@@ -223,7 +223,7 @@ export function lockRows(now: number, state: State): Lock[] {
           lock(61, { group: 'overdue', holder: 'Station desk-2', what: 'Patient to FileMaker', term_seconds: 30, behind: 'Another change waits behind it.', sentence: 'Nobody has renewed it for its whole term. It is taken over by itself; if it stays here, tell IT.' }, null),
         ]
       : []),
-    lock(24, { group: 'active', holder: 'This PC', what: 'Measurement to FileMaker', term_seconds: 30, sentence: 'Is being worked on. Without a sign of life it is free after 30 s.' }, null, 'Measurement'),
+    lock(24, { group: 'active', holder: 'This PC', what: 'Measurement to FileMaker', term_seconds: 30, sentence: 'Is being worked on. Without a sign of life it is free after 30 s.' }, 6, 'Measurement'),
     lock(70, { group: 'active', holder: 'This PC', what: 'Patient to FileMaker', term_seconds: 30, behind: 'Another change waits behind it.', sentence: 'Is being worked on. Without a sign of life it is free after 30 s.' }, null),
     lock(71, { group: 'active', holder: 'This PC', what: 'Reads the chart system (Measurement)', term_seconds: 30, sentence: 'Is being worked on. Without a sign of life it is free after 30 s.' }, null, 'Measurement'),
     lock(17, { group: 'in-file-maker', holder: 'Someone in FileMaker', what: 'Patient to FileMaker', sentence: 'Close the record in FileMaker; the change then follows within 2 min.', behind: 'Another change waits behind it.' }, 320),
