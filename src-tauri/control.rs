@@ -9,6 +9,7 @@ use engine::{
     error::Code,
     key::{FirmId, Kind, RecordKey, StationId},
     ledger::{Filter, Record},
+    link,
     ports::Clock as _,
     reveal::Revealed,
     snapshot::Snapshot,
@@ -42,6 +43,10 @@ pub enum Request {
     },
     DeadLetters {
         limit: usize,
+    },
+    /// What these records are called on the screen.
+    Names {
+        keys: Vec<RecordKey>,
     },
     /// In the audit log.
     Search(Search),
@@ -82,6 +87,7 @@ pub enum Answer {
         /// There are others beside these.
         more: bool,
     },
+    Names(Vec<Tag>),
     Found(Found),
     Revealed(Vec<Revealed>),
     Audit {
@@ -91,6 +97,15 @@ pub enum Answer {
     Show,
     Done,
     Refused(Refusal),
+}
+
+/// What a record is called where others may look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    pub key: RecordKey,
+    pub pseudonym: String,
+    /// It is the pseudonym of the record's patient.
+    pub patient: bool,
 }
 
 /// Why something was not done.
@@ -126,6 +141,8 @@ pub struct About {
     /// A synthetic clinic: nothing there is real.
     pub demo: bool,
     pub firms: Vec<FirmName>,
+    /// Failed attempts after which a record needs a person.
+    pub attempts: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +160,7 @@ impl About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             demo,
             firms: firms.collect(),
+            attempts: config.engine.attempts,
         }
     }
 }
@@ -230,6 +248,15 @@ impl Control {
                 };
                 Answer::DeadLetters { letters: letters.into_iter().take(limit).map(letter).collect(), more }
             }
+            Request::Names { keys } => {
+                let mut tags = Vec::with_capacity(keys.len());
+                for key in keys {
+                    let patient = patient_of(&key, &database).await?;
+                    let pseudonym = handle.pseudonym(patient.as_ref().unwrap_or(&key));
+                    tags.push(Tag { pseudonym, patient: patient.is_some(), key });
+                }
+                Answer::Names(tags)
+            }
             Request::Search(search) => Answer::Found(database.audit().search(&search).await?),
             Request::Act { action, person } => match unknown(&action, &database).await? {
                 Some(name) => Answer::Refused(Refusal::new(format!("Nothing is known of {name}; nothing was done."))),
@@ -259,6 +286,16 @@ impl Control {
             }
         })
     }
+}
+
+/// The patient that a record belongs to, as far as the ledger knows.
+async fn patient_of(key: &RecordKey, database: &Database) -> Result<Option<RecordKey>, engine::error::Fault> {
+    let is_patient = |key: &RecordKey| key.kind == Kind::Link && key.resource.as_str() == "Patient";
+    if is_patient(key) {
+        return Ok(Some(key.clone()));
+    }
+    let record = database.ledger().read(key).await?;
+    Ok(record.and_then(|record| link::parent(&record.state)).filter(is_patient))
 }
 
 /// What an action names and nobody knows: asking for it must not make it known.

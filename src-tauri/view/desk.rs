@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::snapshot::{self, Verdict};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,38 @@ pub enum State {
     Working,
     Starting,
     UpToDate,
+}
+
+impl State {
+    pub const ALL: [State; 7] = [
+        State::NeedsAttention,
+        State::CannotReach,
+        State::NoNews,
+        State::Paused,
+        State::Working,
+        State::Starting,
+        State::UpToDate,
+    ];
+}
+
+impl From<snapshot::State> for State {
+    fn from(state: snapshot::State) -> Self {
+        match state {
+            snapshot::State::NeedsAttention => State::NeedsAttention,
+            snapshot::State::CannotReach => State::CannotReach,
+            snapshot::State::NoNews => State::NoNews,
+            snapshot::State::Paused => State::Paused,
+            snapshot::State::Working => State::Working,
+            snapshot::State::Starting => State::Starting,
+            snapshot::State::UpToDate => State::UpToDate,
+        }
+    }
+}
+
+impl From<&Verdict> for State {
+    fn from(verdict: &Verdict) -> Self {
+        verdict.state().into()
+    }
 }
 
 /// What the person at this station does; a setting of the station. A guard rail, not a wall: whoever may use the account can use the
@@ -145,6 +178,8 @@ pub enum Go {
     QueueWaiting,
     LocksOverdue,
     Resume,
+    /// Copies the diagnostic summary: this is for IT.
+    Summary,
 }
 
 /// The state in one sentence, and why.
@@ -181,7 +216,7 @@ pub struct PauseNow {
 }
 
 /// The lengths of pause that this role may choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum PauseFor {

@@ -1,8 +1,17 @@
 //! What was done, in sentences with a direction: made from the audit log, so that both always agree.
 
+use engine::{
+    audit::{Act, AuditId, Ended, Entry, Found, Outcome, Search},
+    key::RecordKey,
+};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::desk::{Detail, RecordName};
+use super::{
+    desk::{Detail, Problem, RecordName},
+    names::Context,
+    words,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -68,4 +77,107 @@ pub struct HistoryRow {
     pub fields: Vec<String>,
     pub person: Option<String>,
     pub details: Vec<Detail>,
+}
+
+/// So many lines make a page.
+pub const PAGE: usize = 100;
+
+/// What the page asks, as the relay is asked. Looks and reveals are no history; the audit log lists them.
+///
+/// # Errors
+/// A time or a record that is none.
+pub fn search(query: &HistoryQuery) -> Result<Search, Problem> {
+    let written = [Act::CreateRow, Act::EditRow];
+    let asked = [Act::Asked];
+    Ok(Search {
+        before: query.before.map(AuditId),
+        acts: match query.direction {
+            Some(Direction::ToFileMaker) => written.to_vec(),
+            Some(Direction::Here) => asked.to_vec(),
+            None => [&written[..], &asked[..]].concat(),
+        },
+        outcome: query.outcome.map(Ended::from),
+        record: query.record.as_deref().map(record_key).transpose()?,
+        since: time(query.since.as_deref())?,
+        until: time(query.until.as_deref())?,
+        ..Search::newest(PAGE)
+    })
+}
+
+pub(super) fn time(text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    let time = |text: &str| text.parse().map_err(|_| Problem::new("This time cannot be read. Choose another one."));
+    text.map(time).transpose()
+}
+
+fn record_key(text: &str) -> Result<RecordKey, Problem> {
+    RecordKey::parse(text).ok_or_else(|| Problem::new("This record is not known here. Choose one of the list."))
+}
+
+impl From<HistoryOutcome> for Ended {
+    fn from(outcome: HistoryOutcome) -> Self {
+        match outcome {
+            HistoryOutcome::Done => Ended::Done,
+            HistoryOutcome::Refused => Ended::Refused,
+            HistoryOutcome::Unknown => Ended::Unknown,
+            HistoryOutcome::Interrupted => Ended::Interrupted,
+            HistoryOutcome::Open => Ended::Open,
+        }
+    }
+}
+
+impl From<Ended> for HistoryOutcome {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Done => HistoryOutcome::Done,
+            Ended::Refused => HistoryOutcome::Refused,
+            Ended::Unknown => HistoryOutcome::Unknown,
+            Ended::Interrupted => HistoryOutcome::Interrupted,
+            Ended::Open => HistoryOutcome::Open,
+        }
+    }
+}
+
+pub fn history(found: &Found, context: &Context<'_>) -> History {
+    History {
+        rows: found.entries.iter().map(|entry| row(entry, context)).collect(),
+        next: found.next.map(|next| next.0),
+    }
+}
+
+fn row(entry: &Entry, context: &Context<'_>) -> HistoryRow {
+    let begun = &entry.begun;
+    let writes = matches!(begun.act, Act::CreateRow | Act::EditRow);
+    let outcome = HistoryOutcome::from(entry.ended());
+    HistoryRow {
+        entry: entry.id.0,
+        at: words::instant(begun.at),
+        direction: if writes { Direction::ToFileMaker } else { Direction::Here },
+        sentence: words::history(begun, outcome),
+        record: begun.key.as_ref().map(|key| context.record(key)),
+        what: begun.key.as_ref().map_or("", |key| words::resource(key.resource.as_str())).to_owned(),
+        outcome,
+        outcome_word: words::outcome(entry.outcome.as_ref()),
+        fields: if writes { begun.fields.clone() } else { Vec::new() },
+        person: begun.person.clone(),
+        details: details(entry, context),
+    }
+}
+
+fn details(entry: &Entry, context: &Context<'_>) -> Vec<Detail> {
+    let begun = &entry.begun;
+    let (code, version) = match &entry.outcome {
+        Some(Outcome::Done { version }) => (None, version.clone()),
+        Some(Outcome::Refused { code } | Outcome::Unknown { code }) => (Some(code.to_string()), None),
+        Some(Outcome::Interrupted) | None => (None, None),
+    };
+    context.details([
+        ("Entry", Some(entry.id.0.to_string())),
+        ("Code", code),
+        ("Record", begun.key.as_ref().map(ToString::to_string)),
+        ("Expected version", begun.expected.clone()),
+        ("New version", version),
+        ("Epoch", begun.key.as_ref().map(|_| begun.epoch.to_string())),
+        ("Station", Some(begun.by.station.to_string())),
+        ("Ended", entry.resolved.map(words::instant)),
+    ])
 }

@@ -4,10 +4,17 @@ pub mod audit;
 #[cfg(test)]
 mod bindings;
 pub mod desk;
+pub mod face;
 pub mod history;
 pub mod locks;
+pub mod names;
+pub mod notices;
 pub mod overview;
+pub mod picture;
 pub mod queue;
 pub mod roles;
 pub mod terminal;
+#[cfg(test)]
+mod tests;
+pub mod tray;
 pub mod words;

@@ -121,6 +121,11 @@ impl LinkState {
     }
 }
 
+/// The parent that a record's state names.
+pub fn parent(state: &str) -> Option<RecordKey> {
+    serde_json::from_str::<LinkState>(state).ok()?.parent
+}
+
 /// The hashes of a row's fields.
 pub fn hashes(hasher: &Hasher, key: &RecordKey, fields: &Fields) -> BTreeMap<String, FieldHash> {
     fields.iter().map(|(field, value)| (field.clone(), hasher.hash(key, field, value))).collect()

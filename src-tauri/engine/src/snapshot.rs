@@ -191,6 +191,8 @@ pub struct Snapshot {
     /// By anybody.
     pub leases_held: u64,
     pub leases_overdue: u64,
+    /// The first of them.
+    pub overdue: Vec<RecordKey>,
     /// Held without an end, by others: a fault.
     pub leases_endless: u64,
     pub dead: u64,
@@ -244,6 +246,7 @@ impl Snapshot {
             holdings: Vec::new(),
             leases_held: 0,
             leases_overdue: 0,
+            overdue: Vec::new(),
             leases_endless: 0,
             dead: 0,
             differs: 0,
@@ -255,12 +258,16 @@ impl Snapshot {
         }
     }
 
+    /// How many things need a person.
+    pub fn attention(&self) -> u64 {
+        let stopped = |connection: &&ConnectionView| matches!(connection.health, Health::Stopped { .. });
+        let stopped = self.connections.iter().filter(stopped).count() as u64;
+        self.dead + self.leases_overdue + self.leases_endless + stopped + u64::from(self.fatal.is_some())
+    }
+
     /// The verdict on everything else in the snapshot. "Up to date" is what is left when every other answer is ruled out.
     pub fn judge(&self, limits: &Limits) -> Verdict {
-        let stopped =
-            self.connections.iter().filter(|connection| matches!(connection.health, Health::Stopped { .. })).count();
-        let attention =
-            self.dead + self.leases_overdue + self.leases_endless + stopped as u64 + u64::from(self.fatal.is_some());
+        let attention = self.attention();
         if attention > 0 {
             return Verdict::NeedsAttention { items: attention };
         }

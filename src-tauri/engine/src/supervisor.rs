@@ -29,7 +29,7 @@ use crate::{
     consumer::{Consumer, Order},
     error::{Class, Code, Fault},
     key::{FirmId, Kind, RecordKey, ResourceType},
-    keys::{Hasher, Seal},
+    keys::{Hasher, Pseudonyms, Seal},
     lease::{Keeper, Watch},
     manual::Pass,
     poll::{Calls, Poller},
@@ -112,6 +112,7 @@ pub struct Handle {
     snapshots: watch::Receiver<Snapshot>,
     stop: Arc<Notify>,
     revealer: Revealer,
+    pseudonyms: Pseudonyms,
 }
 
 impl Handle {
@@ -126,6 +127,11 @@ impl Handle {
     /// The names behind masked records, read live; at most [`crate::reveal::AT_MOST`] at once.
     pub async fn reveal(&self, keys: Vec<RecordKey>, person: Option<String>) -> Result<Vec<Revealed>, Fault> {
         self.revealer.reveal(keys, person).await
+    }
+
+    /// What a record is called where others may look.
+    pub fn pseudonym(&self, record: &RecordKey) -> String {
+        self.pseudonyms.of(record)
     }
 
     /// The newest snapshot, and the ones to come.
@@ -145,9 +151,10 @@ impl Engine {
         let (actions, asked) = mpsc::channel(64);
         let (publish, snapshots) = watch::channel(Snapshot::empty(shared.clock.now()));
         let stop = Arc::new(Notify::new());
+        let pseudonyms = Pseudonyms::new(&settings.clinic_key);
         let supervisor = Supervisor::new(shared, firms, settings, publish);
         let revealer = Revealer(supervisor.reconciler.clone());
-        let handle = Handle { actions, snapshots, stop: stop.clone(), revealer };
+        let handle = Handle { actions, snapshots, stop: stop.clone(), revealer, pseudonyms };
         let task = tokio::spawn(async move { supervisor.run(asked, &stop).await });
         Self { handle, task }
     }

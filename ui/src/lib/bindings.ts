@@ -22,7 +22,7 @@ label: string,
  */
 firm: string, };
 
-export type Go = "queue-attention" | "queue-waiting" | "locks-overdue" | "resume";
+export type Go = "queue-attention" | "queue-waiting" | "locks-overdue" | "resume" | "summary";
 
 export type Cause = { state: State, 
 /**

@@ -14,6 +14,9 @@ use crate::{
     snapshot::{ConnectionView, Holding, PollView, Snapshot, Totals},
 };
 
+/// Overdue leases that a snapshot names.
+const OVERDUE_SHOWN: usize = 50;
+
 /// How long a snapshot waits for the figures of queue and ledger.
 pub(super) const FIGURES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -119,7 +122,9 @@ impl Supervisor {
         };
         let holdings = self.keeper.holdings().into_iter();
         next.holdings = holdings.map(|(key, taken)| Holding { key, since: since(taken) }).collect();
-        next.leases_overdue = self.watch.all_overdue(elapsed).len() as u64;
+        next.overdue = self.watch.all_overdue(elapsed);
+        next.leases_overdue = next.overdue.len() as u64;
+        next.overdue.truncate(OVERDUE_SHOWN);
         next.leases_endless = self.watch.endless() as u64;
         next.totals = board.totals;
         next.recent = board.recent;
