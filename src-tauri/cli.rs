@@ -3,18 +3,23 @@
 #![allow(clippy::disallowed_methods, reason = "a command runs once, now: nothing in it is replayed")]
 
 pub mod audit;
+#[cfg(feature = "desktop")]
+pub mod desk;
 pub mod doctor;
 pub mod key;
 pub mod person;
-mod place;
+pub(crate) mod place;
 pub mod relay;
 pub mod run;
 pub mod secret;
+pub(crate) mod start;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "desktop")]
+use crate::desktop;
 use crate::{config, demo};
 use person::{Console, Person as _};
 use place::Place;
@@ -26,8 +31,9 @@ pub struct Cli {
     /// The configuration; by default `config.toml` in the platform's folder for settings
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Without one: the tray icon and the window (in a build that has them)
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +52,13 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Check the configuration, or print its JSON Schema
     Config(ConfigArgs),
+    /// This desk: the PIN of the window
+    #[cfg(feature = "desktop")]
+    Desk(desk::DeskArgs),
+    /// The window, which the tray program starts as a process of its own
+    #[cfg(feature = "desktop")]
+    #[command(hide = true)]
+    Window(desktop::WindowArgs),
     #[command(flatten)]
     Relay(relay::RelayCommand),
 }
@@ -58,30 +71,50 @@ struct ConfigArgs {
 }
 
 impl Cli {
-    pub async fn run(self) -> ExitCode {
-        if let Command::Demo(args) = self.command {
-            return demo::run(args).await;
+    /// What has a tray or a window gives its event loop the thread that this is called on, which must be the main thread.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            #[cfg(feature = "desktop")]
+            None => desktop::tray(self.config),
+            #[cfg(not(feature = "desktop"))]
+            None => usage(),
+            #[cfg(feature = "desktop")]
+            Some(Command::Window(args)) => desktop::window(self.config, args),
+            #[cfg(feature = "desktop")]
+            Some(Command::Demo(args)) if desktop::display::is_there() => desktop::demo(args),
+            Some(command) => match runtime() {
+                Ok(runtime) => runtime.block_on(command.run(self.config)),
+                Err(error) => complain(&error),
+            },
         }
-        if matches!(&self.command, Command::Config(ConfigArgs { schema: true })) {
+    }
+}
+
+impl Command {
+    async fn run(self, config: Option<PathBuf>) -> ExitCode {
+        if let Command::Demo(args) = self {
+            return demo::run(args, None).await;
+        }
+        if matches!(&self, Command::Config(ConfigArgs { schema: true })) {
             print!("{}", config::json_schema());
             return ExitCode::SUCCESS;
         }
         let mut console = Console;
-        let place = match Place::find(self.config) {
+        let place = match Place::find(config) {
             Ok(place) => place,
             Err(error) => {
                 console.complain(&error.to_string());
                 return ExitCode::FAILURE;
             }
         };
-        match self.command {
+        match self {
             Command::Run(args) => run::run(args, &place).await,
             Command::Doctor(args) => doctor::run(args, &place).await,
-            Command::Secret(args) => match place.secrets(&mut console) {
+            Command::Secret(args) => match place.secrets(console.can_answer()) {
                 Ok(secrets) => secret::run(args, &*secrets, &place.secret_names(), &mut console).await,
                 Err(error) => complain(&error),
             },
-            Command::Key(args) => match place.secrets(&mut console) {
+            Command::Key(args) => match place.secrets(console.can_answer()) {
                 Ok(secrets) => {
                     let (code, event) = key::run(args, &*secrets, &place.data, &mut console).await;
                     match event {
@@ -100,9 +133,30 @@ impl Cli {
                 ExitCode::SUCCESS
             }
             Command::Relay(command) => relay::run(command, &place).await,
+            #[cfg(feature = "desktop")]
+            Command::Desk(args) => match place.secrets(console.can_answer()) {
+                Ok(secrets) => desk::run(args, &*secrets, &place.data, &mut console).await,
+                Err(error) => complain(&error),
+            },
             Command::Demo(_) => ExitCode::FAILURE,
+            #[cfg(feature = "desktop")]
+            Command::Window(_) => ExitCode::FAILURE,
         }
     }
+}
+
+/// For everything that does not draw; beside the event loop for what does.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// This build draws nothing, so without a command there is nothing to do.
+#[cfg(not(feature = "desktop"))]
+fn usage() -> ExitCode {
+    use clap::CommandFactory as _;
+    // Nobody may be reading any more; that is no reason to fail differently.
+    let _ = Cli::command().print_help();
+    ExitCode::from(2)
 }
 
 pub(crate) fn complain(error: &dyn std::fmt::Display) -> ExitCode {

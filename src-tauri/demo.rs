@@ -8,15 +8,22 @@ mod clinic;
 mod mishaps;
 mod show;
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use engine::{keys::ClinicKey, ports::Clock};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     adapters::clock::SystemClock,
     cli::duration,
+    config::Config,
     control::{About, Control},
     log,
     socket::Server,
@@ -44,7 +51,16 @@ const SETTLING: f64 = 0.3;
 /// How long everything may take to arrive after the last change.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub async fn run(args: DemoArgs) -> ExitCode {
+/// A tray and a window that show the demo.
+#[derive(Debug)]
+pub struct Desk {
+    /// Is told the demo's configuration as soon as there is one.
+    pub ready: oneshot::Sender<PathBuf>,
+    /// Ends the demo.
+    pub ends: CancellationToken,
+}
+
+pub async fn run(args: DemoArgs, desk: Option<Desk>) -> ExitCode {
     let directory = match tempfile::Builder::new().prefix("chart-relay-demo-").tempdir() {
         Ok(directory) => directory,
         Err(error) => {
@@ -52,7 +68,7 @@ pub async fn run(args: DemoArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match demo(args, directory.path()).await {
+    match demo(args, directory.path(), desk).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -62,12 +78,13 @@ pub async fn run(args: DemoArgs) -> ExitCode {
     }
 }
 
-async fn demo(args: DemoArgs, data: &Path) -> Result<bool, Box<dyn std::error::Error>> {
+async fn demo(args: DemoArgs, data: &Path, desk: Option<Desk>) -> Result<bool, Box<dyn std::error::Error>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let options = log::Options { directory: Some(data.join("log")), ..log::Options::default() };
     let _log = log::start(&options, clock.clone())?;
     let mut clinic = clinic::Clinic::start(args.seed, args.patients).await?;
-    let config = clinic.config()?;
+    let file = clinic.configure(data)?;
+    let config = Config::read(&file)?;
     let connected = Connected::all(&config, &clinic.secrets().await?, &clock).await?;
     let key = ClinicKey::generate();
     let relay = Relay::start(&config, data, &key, &connected, clock).await?;
@@ -78,9 +95,15 @@ async fn demo(args: DemoArgs, data: &Path) -> Result<bool, Box<dyn std::error::E
     let serving = tokio::spawn(control.serve(server, stop.clone()));
 
     let mut screen = show::Screen::open();
-    let limit = args.limit.or((!screen.is_live()).then_some(Duration::from_secs(60)));
+    // Where nobody can end it, it ends by itself.
+    let limit = args.limit.or((!screen.is_live() && desk.is_none()).then_some(Duration::from_secs(60)));
+    let ends = desk.map_or_else(CancellationToken::new, |desk| {
+        // A desk that is gone has said so through `ends`.
+        let _ = desk.ready.send(file);
+        desk.ends
+    });
     let mut mishaps = mishaps::Mishaps::new(limit.filter(|_| !args.calm), args.calm);
-    let ended_early = life(&mut clinic, &relay, &mut screen, &mut mishaps, limit).await;
+    let ended_early = life(&mut clinic, &relay, &mut screen, &mut mishaps, limit, &ends).await;
 
     // Nothing new comes; whatever is on its way arrives.
     mishaps.end(&clinic).await;
@@ -108,6 +131,7 @@ async fn life(
     screen: &mut show::Screen,
     mishaps: &mut mishaps::Mishaps,
     limit: Option<Duration>,
+    ends: &CancellationToken,
 ) -> bool {
     let begun = tokio::time::Instant::now();
     let arrivals_end = limit.map(|limit| limit.mul_f64(1.0 - SETTLING));
@@ -118,6 +142,7 @@ async fn life(
     loop {
         tokio::select! {
             _ = &mut ctrl_c => return true,
+            () = ends.cancelled() => return true,
             _ = arrival.tick() => {
                 if arrivals_end.is_none_or(|end| begun.elapsed() < end) {
                     clinic.something_happens();

@@ -19,7 +19,8 @@
 //! one checked value of the file; [`wiring`] is the one place that sees both sides and starts an engine. The engine is asked through
 //! [`engine::action::Action`] and shows itself in [`engine::snapshot::Snapshot`]; [`view`] makes sentences of that. [`cli`] has the
 //! commands; those that concern a running relay go through [`socket`] to [`control`]. [`secrets`], [`clinic_key`] and [`recovery_sheet`] keep
-//! what must not be seen, [`log`] what may. [`demo`] is a synthetic clinic on the crate `simulators`.
+//! what must not be seen, [`log`] what may. [`demo`] is a synthetic clinic on the crate `simulators`. `desktop` (a feature) is the tray
+//! program, which holds a relay and no web view, and the window, a process of its own that asks the relay through the socket.
 //!
 //! **Imports** go `view -> engine <- adapters`. The engine knows nobody.
 //!

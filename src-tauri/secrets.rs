@@ -74,6 +74,11 @@ impl SecretName {
         Self(format!("{CLINIC_KEY}.probe"))
     }
 
+    /// What is kept of the window's PIN. No name that a person can enter begins so.
+    pub(crate) fn desk_pin() -> Self {
+        Self(".desk-pin".to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

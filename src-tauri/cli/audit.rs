@@ -5,7 +5,11 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Args, Subcommand};
 use engine::audit::Search;
 
-use super::{complain, person::Console, place::Place};
+use super::{
+    complain,
+    person::{Console, Person as _},
+    place::Place,
+};
 use crate::{
     adapters::sqlite::verify,
     control::{Answer, Request},
@@ -48,7 +52,7 @@ async fn verify_log(place: &Place) -> ExitCode {
         Ok(_) => return complain(&SocketError::NotUnderstood),
         // Nobody runs: the log can be read from its file.
         Err(SocketError::NobodyListens) => {
-            let key = match place.secrets(&mut Console) {
+            let key = match place.secrets(Console.can_answer()) {
                 Ok(secrets) => place.key(&*secrets).await,
                 Err(error) => return complain(&error),
             };

@@ -54,7 +54,7 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
     let mut console = Console;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     println!("Configuration {}: right.", place.file.display());
-    let secrets = place.secrets(&mut console)?;
+    let secrets = place.secrets(console.can_answer())?;
     if args.write_probe && !args.yes {
         if !console.can_answer() {
             return Err("Writing needs consent: add --yes where nobody can be asked.".into());
@@ -105,7 +105,7 @@ async fn prove(
     let owner = command_owner(&place.config.station.id);
     let established = clinic_key::establish(secrets, &place.data).await?;
     if established.made_now {
-        println!("{}", super::run::KEY_MADE);
+        println!("{}", super::start::KEY_MADE);
     }
     let key = established.key;
     let database = Database::open(&place.data.join(DATABASE), &key, owner.clone(), clock.clone()).await;

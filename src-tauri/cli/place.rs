@@ -4,7 +4,6 @@ use std::{fs, io, path::PathBuf, time::Duration};
 
 use engine::keys::ClinicKey;
 
-use super::person::Person;
 use crate::{
     adapters::secrets::{Keychain, SealedFile, passphrase_from_service},
     clinic_key::{self, ClinicKeyError},
@@ -35,7 +34,7 @@ pub enum PlaceError {
     OtherAccount(PathBuf),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Place {
     pub file: PathBuf,
     pub config: Config,
@@ -57,11 +56,12 @@ impl Place {
     }
 
     /// The keychain; on a server whose service manager hands over a passphrase, the sealed file.
-    pub fn secrets(&self, person: &mut dyn Person) -> Result<Box<dyn Secrets>, SecretsError> {
+    /// `attended`: somebody sits here who can answer a question of the keychain's.
+    pub fn secrets(&self, attended: bool) -> Result<Box<dyn Secrets>, SecretsError> {
         if let Some(passphrase) = passphrase_from_service(&|name| std::env::var_os(name))? {
             return Ok(Box::new(SealedFile::new(self.data.join(SEALED_FILE), passphrase)));
         }
-        let patience = if person.can_answer() { ATTENDED } else { UNATTENDED };
+        let patience = if attended { ATTENDED } else { UNATTENDED };
         Ok(Box::new(Keychain::new(None, patience)))
     }
 

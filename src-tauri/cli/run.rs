@@ -5,21 +5,14 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::Args;
 use engine::{ports::Clock, snapshot::Verdict};
 use jiff::tz::TimeZone;
-use tokio_util::sync::CancellationToken;
 
-use super::{complain, duration, person::Console, place::Place};
-use crate::{
-    adapters::clock::SystemClock,
-    clinic_key, config,
-    control::{About, Control},
-    log,
-    socket::Server,
-    view::words,
-    wiring::{Connected, Relay},
+use super::{
+    complain, duration,
+    person::{Console, Person as _},
+    place::Place,
+    start::{self, KEY_MADE, asked_to_stop},
 };
-
-pub(super) const KEY_MADE: &str =
-    "A clinic key was made. Print its recovery sheet now and lock it away: chart-relay key sheet";
+use crate::{adapters::clock::SystemClock, log, view::words};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -37,47 +30,23 @@ pub async fn run(args: RunArgs, place: &Place) -> ExitCode {
 
 async fn relay(args: RunArgs, place: &Place) -> Result<(), Box<dyn std::error::Error>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let level = match place.config.station.log_level {
-        config::LogLevel::Error => "error",
-        config::LogLevel::Warn => "warn",
-        config::LogLevel::Info => "info",
-        config::LogLevel::Debug => "debug",
-    };
-    let options = log::Options {
-        directory: Some(place.data.join("log")),
-        level: std::env::var(log::VARIABLE).unwrap_or_else(|_| level.to_owned()),
-        files: usize::try_from(place.config.station.log_days)?,
-        ..log::Options::default()
-    };
-    let _log = log::start(&options, clock.clone())?;
-    // Whoever has the socket is the one relay of this data directory.
-    let server = Server::bind(&place.data)?;
-    let secrets = place.secrets(&mut Console)?;
-    let established = clinic_key::establish(&*secrets, &place.data).await?;
-    if established.made_now {
+    let _log = log::start(&start::log_options(Some(&place.config), &place.data.join("log")), clock.clone())?;
+    let running = start::start(place, Console.can_answer(), clock).await?;
+    if running.key_made {
         println!("{KEY_MADE}");
     }
-    let (connected, failed) = Connected::each(&place.config, &*secrets, &clock).await;
-    for (firm, error) in &failed {
-        tracing::error!(%firm, %error, "not set up");
-        eprintln!("{error}\nIt is not served until that is put right and the relay started again; the others are.");
+    for sentence in &running.not_set_up {
+        eprintln!("{sentence}\nIt is not served until that is put right and the relay started again; the others are.");
     }
-    if connected.is_empty() {
-        return Err("No clinic can be served.".into());
-    }
-    let relay = Relay::start(&place.config, &place.data, &established.key, &connected, clock).await?;
-    let handle = relay.handle();
-    let stop = CancellationToken::new();
-    let control = Control::new(relay.handle(), relay.database.clone(), About::of(&place.config, false));
-    let serving = tokio::spawn(control.serve(server, stop.clone()));
-    let telling = tokio::spawn(tell(relay.handle()));
+    let handle = running.handle();
+    let telling = tokio::spawn(tell(running.handle()));
     let until = async {
         match args.limit {
             Some(limit) => tokio::time::sleep(limit).await,
             None => std::future::pending().await,
         }
     };
-    let mut ended = std::pin::pin!(relay.ended());
+    let mut ended = std::pin::pin!(running.ended());
     let result = tokio::select! {
         ended = &mut ended => ended,
         () = asked_to_stop() => {
@@ -91,8 +60,6 @@ async fn relay(args: RunArgs, place: &Place) -> Result<(), Box<dyn std::error::E
         }
     };
     telling.abort();
-    stop.cancel();
-    let _ = serving.await;
     result.map_err(|fault| format!("{} ({fault})", words::sentence(fault.code)).into())
 }
 
@@ -109,20 +76,4 @@ async fn tell(handle: engine::supervisor::Handle) {
             said = Some(verdict);
         }
     }
-}
-
-/// Ctrl-C, or the service manager's request.
-async fn asked_to_stop() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }

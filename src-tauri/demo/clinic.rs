@@ -1,6 +1,9 @@
 //! The synthetic clinic: its two servers, what happens in it, and whether everything that was entered has arrived.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use engine::{
     error::Fault,
@@ -56,12 +59,17 @@ impl Clinic {
         Ok(clinic)
     }
 
-    /// The configuration that a consultant would write for these servers, with shorter times.
-    pub(super) fn config(&self) -> Result<Config, String> {
+    /// The configuration that a consultant would write for these servers, with shorter times, as a file in the demo's own folder:
+    /// what reaches the demo from outside (its window, a command in another terminal) is told no more than this.
+    pub(super) fn configure(&self, data: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
         let text = format!(
             r#"
             [station]
             id = "demo"
+            data-directory = {data}
+            [desk]
+            role = "it"
+            autostart = false
             [engine]
             runs = 12
             lease-term = "10s"
@@ -103,9 +111,12 @@ impl Clinic {
             base = self.fhir.base_url(),
             token = self.fhir.token_url(),
             filemaker = self.filemaker.base_url(),
+            // JSON's quotation marks and escapes are TOML's too.
+            data = serde_json::to_string(data)?,
         );
-        Config::parse(&text, Path::new(""))
-            .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        let file = data.join("config.toml");
+        std::fs::write(&file, text)?;
+        Ok(file)
     }
 
     /// Throwaway secrets in memory.

@@ -1,0 +1,291 @@
+//! The window's commands as the page reaches them: through tauri's own gate, with the real capability and permissions, on a runtime that
+//! draws nothing. The relay is a stand-in that speaks on the real socket.
+
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use engine::{action::Action, fakes::FakeClock, snapshot::Snapshot};
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+use tauri::{
+    App, WebviewWindow, WebviewWindowBuilder,
+    async_runtime::block_on,
+    ipc::{CallbackFn, InvokeBody},
+    test::{INVOKE_KEY, MockRuntime, get_ipc_response, mock_builder},
+    webview::InvokeRequest,
+};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::{client::Client, commands, context, pin, whereabouts::Whereabouts, window};
+use crate::{
+    adapters::secrets::Memory,
+    config::Config,
+    control::{About, Answer, Request},
+    socket::{Reply, Server},
+    view::desk::Opening,
+};
+
+/// Which commands answer although the window is locked: without any of them it could not be opened again.
+const WHILE_LOCKED: [&str; 4] = ["active", "lock", "opening", "unlock"];
+
+/// A desk with a configuration, a window, and whatever was asked of its relay.
+struct Desk {
+    _folder: TempDir,
+    client: Arc<Client>,
+    clock: Arc<FakeClock>,
+    app: App<MockRuntime>,
+    window: WebviewWindow<MockRuntime>,
+    config: Config,
+    done: Arc<Mutex<Vec<Action>>>,
+}
+
+impl Desk {
+    fn new(role: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let example = include_str!("../../docs/example.toml");
+        let text = example.replacen("role = \"front-desk\"", &format!("role = \"{role}\""), 1).replacen(
+            "[station]\n",
+            &format!("[station]\ndata-directory = {}\n", serde_json::to_string(&data).unwrap()),
+            1,
+        );
+        let file = folder.path().join("config.toml");
+        fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
+        let clock = FakeClock::at(Timestamp::UNIX_EPOCH);
+        let client = Arc::new(Client::with(Some(file), None, clock.clone()));
+        client.lock_at_first();
+        let app = window::build(mock_builder(), client.clone(), context()).unwrap();
+        let window = WebviewWindowBuilder::new(&app, window::MAIN, tauri::WebviewUrl::default()).build().unwrap();
+        Self { _folder: folder, client, clock, app, window, config, done: Arc::default() }
+    }
+
+    /// A relay that answers and does nothing; it is gone when the token is cancelled.
+    fn relay(&self) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let (done, about, ends) = (self.done.clone(), About::of(&self.config, false), stop.clone());
+        let data = self.config.station.data_directory.clone().unwrap();
+        let server = block_on(async { Server::bind(&data) }).unwrap();
+        let shown = Snapshot::empty(Timestamp::UNIX_EPOCH);
+        tauri::async_runtime::spawn(server.serve(ends, move |request: Request| {
+            let (done, about, shown) = (done.clone(), about.clone(), Box::new(shown.clone()));
+            async move {
+                Reply::One(match request {
+                    Request::Watch => {
+                        let first = futures::stream::iter([Answer::Snapshot(shown)]);
+                        return Reply::Many(first.chain(futures::stream::pending()).boxed());
+                    }
+                    Request::About => Answer::About(about),
+                    Request::Act { action, .. } => {
+                        done.lock().unwrap().push(action);
+                        Answer::Done
+                    }
+                    _ => Answer::Done,
+                })
+            }
+        }));
+        stop
+    }
+
+    fn ask(&self, command: &str, body: Json) -> Result<Json, Json> {
+        ask(&self.window, command, body)
+    }
+}
+
+fn ask(window: &WebviewWindow<MockRuntime>, command: &str, body: Json) -> Result<Json, Json> {
+    let request = InvokeRequest {
+        cmd: command.to_owned(),
+        callback: CallbackFn(0),
+        error: CallbackFn(1),
+        url: "tauri://localhost".parse().unwrap(),
+        body: InvokeBody::Json(body),
+        headers: tauri::http::HeaderMap::new(),
+        invoke_key: INVOKE_KEY.to_owned(),
+    };
+    get_ipc_response(window, request).map(|body| body.deserialize().unwrap())
+}
+
+/// Everything that any command takes, under its name.
+fn everything() -> Json {
+    let key = "north/link/Patient/1";
+    json!({
+        "query": { "before": null, "direction": null, "outcome": null, "record": null, "since": null, "until": null,
+                   "person": null, "act": null },
+        "length": "hour", "keys": [key], "token": "one", "reason": "not-needed", "on": true, "pin": "0000",
+    })
+}
+
+fn sentence(refused: &Json) -> &str {
+    refused["sentence"].as_str().unwrap_or_else(|| panic!("a problem has a sentence: {refused}"))
+}
+
+#[test]
+fn the_permission_lists_every_command_and_nothing_else() {
+    let file = include_str!("../permissions/desk.toml");
+    let file: toml::Value = toml::from_str(file).unwrap();
+    let permissions = file["permission"].as_array().unwrap();
+    assert_eq!(permissions.len(), 1);
+    let allowed = permissions[0]["commands"]["allow"].as_array().unwrap();
+    let mut allowed: Vec<_> = allowed.iter().map(|name| name.as_str().unwrap()).collect();
+    let mut known = commands::NAMES.to_vec();
+    allowed.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(allowed, known);
+}
+
+#[test]
+fn nothing_but_our_commands_is_answered_and_only_in_our_window() {
+    let desk = Desk::new("it");
+    assert_eq!(desk.ask("desk", json!({})), Ok(Json::Null), "no relay, no picture");
+    let foreign = [
+        "nonsense",
+        "plugin:window|close",
+        "plugin:webview|create_webview_window",
+        "plugin:path|resolve_directory",
+        "plugin:app|version",
+        "plugin:event|emit",
+        "plugin:notification|notify",
+        "plugin:autostart|enable",
+        "plugin:shell|open",
+        "plugin:fs|read_file",
+    ];
+    for command in foreign {
+        let refused = desk.ask(command, json!({})).unwrap_err().to_string();
+        assert!(refused.contains("not allowed") || refused.contains("not found"), "{command}: {refused}");
+    }
+    let other = WebviewWindowBuilder::new(&desk.app, "other", tauri::WebviewUrl::default()).build().unwrap();
+    for command in commands::NAMES {
+        let refused = ask(&other, command, everything()).unwrap_err().to_string();
+        assert!(refused.contains("not allowed"), "{command}: {refused}");
+    }
+}
+
+#[test]
+fn a_locked_window_answers_nothing_until_it_is_opened() {
+    let desk = Desk::new("it");
+    let _relay = desk.relay();
+    desk.ask("lock", json!({})).unwrap();
+    for command in commands::NAMES.iter().filter(|name| !WHILE_LOCKED.contains(name)) {
+        let refused = desk.ask(command, everything()).unwrap_err();
+        assert!(sentence(&refused).contains("locked"), "{command}: {refused}");
+    }
+    assert!(desk.done.lock().unwrap().is_empty());
+    desk.ask("active", json!({})).unwrap();
+    assert_eq!(desk.ask("opening", json!({})), Ok(json!({ "is": "locked", "pin": false })));
+    assert_eq!(desk.ask("unlock", json!({ "pin": "" })), Ok(json!(true)), "no PIN is set");
+    assert_eq!(desk.ask("sync_now", json!({})), Ok(Json::Null));
+}
+
+#[test]
+fn it_locks_when_nobody_was_there_for_so_long() {
+    let desk = Desk::new("it");
+    desk.clock.suspend(Duration::from_secs(299));
+    desk.ask("active", json!({})).unwrap();
+    desk.clock.suspend(Duration::from_secs(299));
+    assert!(!desk.client.lock_if_idle());
+    desk.clock.suspend(Duration::from_secs(1));
+    assert!(desk.client.lock_if_idle());
+    assert!(sentence(&desk.ask("desk", json!({})).unwrap_err()).contains("locked"));
+}
+
+#[test]
+fn with_a_pin_the_window_opens_locked() {
+    let desk = Desk::new("it");
+    let data = desk.config.station.data_directory.clone().unwrap();
+    block_on(pin::set(&Memory::new(), &data, "8421")).unwrap();
+    desk.client.lock_at_first();
+    assert_eq!(desk.ask("opening", json!({})), Ok(json!({ "is": "locked", "pin": true })));
+    assert!(desk.ask("desk", json!({})).is_err());
+}
+
+#[test]
+fn each_role_may_what_is_its_own() {
+    let refused = |desk: &Desk, command: &str| desk.ask(command, everything()).is_err();
+    let many: Vec<_> = (0..11).map(|id| format!("north/link/Patient/{id}")).collect();
+    for (role, may_not) in [
+        ("front-desk", &["drop_letters", "verify_audit"][..]),
+        ("manager", &["drop_letters", "verify_audit"]),
+        ("clinician", &["drop_letters", "pause", "put_back", "resume", "retry", "set_aside", "verify_audit"]),
+        ("it", &[]),
+    ] {
+        let desk = Desk::new(role);
+        let _relay = desk.relay();
+        for command in ["drop_letters", "pause", "put_back", "resume", "retry", "set_aside", "sync_now"] {
+            let before = desk.done.lock().unwrap().len();
+            assert_eq!(refused(&desk, command), may_not.contains(&command), "{role}: {command}");
+            let asked = desk.done.lock().unwrap().len() - before;
+            assert_eq!(asked, usize::from(!may_not.contains(&command)), "{role}: {command}: before it is asked for");
+        }
+        assert_eq!(
+            desk.ask("verify_audit", json!({})).unwrap_err().to_string().contains("is for IT"),
+            may_not.contains(&"verify_audit"),
+            "{role}"
+        );
+        let many = desk.ask("set_aside", json!({ "keys": many, "reason": "not-needed" }));
+        assert_eq!(many.is_ok(), ["manager", "it"].contains(&role), "{role}");
+    }
+}
+
+#[test]
+fn a_click_is_one_retry_however_often_it_arrives() {
+    let desk = Desk::new("it");
+    let _relay = desk.relay();
+    let retry = |token: &str| desk.ask("retry", json!({ "keys": ["north/link/Patient/1"], "token": token }));
+    for token in ["one", "one", "two", "one"] {
+        assert_eq!(retry(token), Ok(Json::Null));
+    }
+    assert_eq!(desk.done.lock().unwrap().len(), 2);
+    for keys in [json!([]), json!(["Patient/1"]), json!(["north/link/Patient/1", "x"])] {
+        let refused = desk.ask("retry", json!({ "keys": keys, "token": "three" })).unwrap_err();
+        assert!(sentence(&refused).ends_with("Nothing was done."), "{refused}");
+    }
+}
+
+#[test]
+fn a_relay_that_goes_away_leaves_its_last_picture_with_its_time_and_comes_back() {
+    let desk = Desk::new("front-desk");
+    let relay = desk.relay();
+    let following = desk.client.clone();
+    let following = tauri::async_runtime::spawn(async move { following.follow().await });
+    let until = |what: &str, holds: &dyn Fn() -> bool| {
+        let waiting = async {
+            while !holds() {
+                let _ = tokio::time::timeout(Duration::from_millis(200), desk.client.changed()).await;
+            }
+        };
+        let bounded = async { tokio::time::timeout(Duration::from_secs(20), waiting).await };
+        assert!(block_on(bounded).is_ok(), "{what}");
+    };
+    until("a picture", &|| desk.client.desk().is_some());
+    let shown = desk.ask("desk", json!({})).unwrap();
+    assert_eq!(shown["live"]["is"], "live");
+    assert_eq!(shown["station"]["role"], "front-desk");
+    assert_eq!(shown["station"]["privacy"], true);
+    assert_eq!(shown["station"]["tray"], false);
+    assert_eq!(desk.ask("opening", json!({})), Ok(json!({ "is": "ready" })));
+    relay.cancel();
+    desk.clock.suspend(Duration::from_secs(60));
+    let shown = desk.ask("desk", json!({})).unwrap();
+    assert_eq!(shown["live"]["is"], "silent", "{shown}");
+    assert_eq!(shown["card"]["state"], "no-news");
+    until("nobody listens", &|| desk.ask("sync_now", json!({})).is_err());
+    let _relay = desk.relay();
+    until("it is live again", &|| desk.ask("desk", json!({})).unwrap()["live"]["is"] == "live");
+    following.abort();
+}
+
+#[test]
+fn without_a_configuration_it_says_where_one_is_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let opening = || Whereabouts::find(Some(&file)).unwrap().place.unwrap_err();
+    assert_eq!(opening(), Opening::Welcome { file: file.display().to_string() });
+    fs::write(&file, "[station]\nid = \"Front Desk\"\n").unwrap();
+    let Opening::Mistakes { mistakes, .. } = opening() else { panic!("{:?}", opening()) };
+    assert!(mistakes.len() >= 2, "all of them: {mistakes:?}");
+}
