@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use engine::{
     connection::{Health, Side},
+    manual::{Manual, Stage},
     snapshot::{Snapshot, Verdict, What},
 };
 use jiff::{Timestamp, tz::TimeZone};
@@ -84,6 +85,9 @@ pub fn summary(snapshot: &Snapshot, zone: &TimeZone) -> Vec<String> {
     for connection in &snapshot.connections {
         let name = format!("{} of {}", side(connection.side), connection.firm);
         lines.push(format!("  {name}: {}", health(&connection.health)));
+    }
+    if let Some(Manual { stage: Stage::Finished(finished), .. }) = &snapshot.manual {
+        lines.push(format!("  {}", last_sync(finished, zone)));
     }
     lines.push(format!(
         "  {} links known, {} waiting, {} need attention, {} with a kept difference or remark",

@@ -67,6 +67,8 @@ async fn a_pause_that_was_answered_survives_a_kill_and_one_whose_time_is_over_do
         .await;
     assert_eq!(writes(&installation.server.control()), before + 1);
     assert!(snapshot(&installation).await.pause.is_some());
+    installation.status("Manual sync ").await;
+    installation.status(": 1 sent, 0 failed.").await;
 
     let soon = Timestamp::now() + SignedDuration::from_secs(2);
     assert!(matches!(ask(&installation, &pause(soon)).await, Answer::Done));

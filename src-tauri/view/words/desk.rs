@@ -82,7 +82,7 @@ pub fn last_sync(finished: &Finished, zone: &TimeZone) -> String {
         text = format!("{text} {}", self::obstacle(obstacle));
     }
     if !complete {
-        text.push_str(" It took too long; the rest goes on by itself.");
+        text.push_str(" It did not come to its end; the rest goes on by itself.");
     }
     text
 }
