@@ -1,5 +1,8 @@
 //! The views as tables: one picture of the engine in, what a person sees out.
 
+mod lists;
 mod menu;
+mod notices;
+mod picture;
 mod precedence;
 mod stage;

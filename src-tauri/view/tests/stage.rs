@@ -5,12 +5,20 @@ use std::time::Duration;
 use engine::{
     connection::{Health, Side},
     error::Code,
-    key::{FirmId, ResourceType},
+    key::{BootId, FirmId, RecordKey, ResourceType, StationId},
+    ledger::{Dead, Held, Owner, Record, Stamp, Wanted},
     snapshot::{ConnectionView, Limits, PollView, Snapshot},
 };
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::view::{desk::Settings, face::Input};
+use crate::{
+    control::{About, FirmName, Tag},
+    view::{
+        desk::{Role, Settings},
+        face::Input,
+        names::{Context, Names},
+    },
+};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,6 +33,10 @@ pub(super) fn at(text: &str) -> Timestamp {
 
 pub(super) fn zone() -> TimeZone {
     TimeZone::get("America/New_York").unwrap()
+}
+
+pub(super) fn key(text: &str) -> RecordKey {
+    RecordKey::parse(text).unwrap()
 }
 
 /// Everything is well and proven.
@@ -90,4 +102,59 @@ pub(super) fn input<'a>(snapshot: &'a Snapshot, settings: &'a Settings, zone: &'
         now: now(),
         zone,
     }
+}
+
+pub(super) fn about() -> About {
+    let name = |id: &str, name: &str| FirmName { id: FirmId::new(id).unwrap(), name: name.to_owned() };
+    About {
+        station: StationId::new("desk-1").unwrap(),
+        version: "0.0.0".to_owned(),
+        demo: false,
+        firms: vec![name("north", "Synthetic North")],
+        attempts: 8,
+    }
+}
+
+pub(super) fn names() -> Names {
+    let tag = |of: &str, pseudonym: &str, patient| Tag { key: key(of), pseudonym: pseudonym.to_owned(), patient };
+    let mut names = Names::default();
+    names.learn(vec![
+        tag("north/link/Patient/p1", "4F2K7", true),
+        tag("north/link/Observation/m1", "4F2K7", true),
+        tag("north/link/Observation/m2", "9C1F2", false),
+    ]);
+    names
+}
+
+pub(super) fn context<'a>(role: Role, about: &'a About, names: &'a Names, zone: &'a TimeZone) -> Context<'a> {
+    Context { about, names, role, now: now(), zone }
+}
+
+pub(super) fn record(of: &str) -> Record {
+    Record {
+        key: key(of),
+        state: String::new(),
+        stamp: Stamp { epoch: 7, beat: 2 },
+        held: None,
+        generation: 3,
+        wanted: None,
+        attempts: 0,
+        dead: None,
+        notice: None,
+        updated: now(),
+    }
+}
+
+pub(super) fn wanted(of: &str, first_seen: &str, waits_for: Option<Code>) -> Record {
+    let wanted = Wanted { first_seen: at(first_seen), not_before: at(first_seen), waits_for };
+    Record { wanted: Some(wanted), ..record(of) }
+}
+
+pub(super) fn dead(of: &str, since: &str, code: Code, set_aside: bool) -> Record {
+    Record { dead: Some(Dead { code, since: at(since), set_aside }), ..record(of) }
+}
+
+pub(super) fn held(of: &str, station: &str, term: Duration) -> Record {
+    let owner = Owner { station: StationId::new(station).unwrap(), boot: BootId::new("boot-1").unwrap() };
+    Record { held: Some(Held { owner, stamp: Stamp { epoch: 7, beat: 2 }, term }), ..record(of) }
 }
