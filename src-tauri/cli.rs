@@ -93,7 +93,7 @@ impl Cli {
 impl Command {
     async fn run(self, config: Option<PathBuf>) -> ExitCode {
         if let Command::Demo(args) = self {
-            return demo::run(args, None).await;
+            return demo::run(args).await;
         }
         if matches!(&self, Command::Config(ConfigArgs { schema: true })) {
             print!("{}", config::json_schema());

@@ -18,7 +18,6 @@ use engine::{
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast;
 
 use crate::{
     adapters::{clock::SystemClock, sqlite::Database},
@@ -65,10 +64,6 @@ pub enum Request {
         person: Option<String>,
     },
     VerifyAudit,
-    /// Asks the tray to bring its window to the front.
-    Show,
-    /// For a tray that is not this process: answers each time somebody asks to see the window.
-    Shows,
     Stop,
 }
 
@@ -94,7 +89,6 @@ pub enum Answer {
         entries: u64,
         findings: Vec<String>,
     },
-    Show,
     Done,
     Refused(Refusal),
 }
@@ -181,18 +175,11 @@ pub struct Control {
     handle: Handle,
     database: Database,
     about: About,
-    shows: broadcast::Sender<()>,
 }
 
 impl Control {
     pub fn new(handle: Handle, database: Database, about: About) -> Self {
-        // Whoever asks twice before the tray looks wants the window once.
-        Self { handle, database, about, shows: broadcast::channel(1).0 }
-    }
-
-    /// For the tray of this process: something comes whenever somebody asks to see the window.
-    pub fn shows(&self) -> broadcast::Receiver<()> {
-        self.shows.subscribe()
+        Self { handle, database, about }
     }
 
     /// Serves the socket of a data directory until `stop`.
@@ -213,21 +200,12 @@ impl Control {
                 });
                 Reply::Many(stream.boxed())
             }
-            Request::Shows => {
-                let stream = stream::unfold(self.shows(), |mut shows| async move {
-                    match shows.recv().await {
-                        Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => Some((Answer::Show, shows)),
-                        Err(broadcast::error::RecvError::Closed) => None,
-                    }
-                });
-                Reply::Many(stream.boxed())
-            }
             other => Reply::One(self.one(other).await.unwrap_or_else(|fault| Answer::Refused(fault.into()))),
         }
     }
 
     async fn one(self, request: Request) -> Result<Answer, engine::error::Fault> {
-        let Self { handle, database, about, shows } = self;
+        let Self { handle, database, about } = self;
         Ok(match request {
             Request::Snapshot | Request::Watch => Answer::Snapshot(Box::new(handle.snapshots().borrow().clone())),
             Request::About => Answer::About(about),
@@ -275,11 +253,6 @@ impl Control {
                 let findings = report.findings.iter().map(ToString::to_string).collect();
                 Answer::Audit { entries: report.entries, findings }
             }
-            Request::Show => match shows.send(()) {
-                Ok(_) => Answer::Done,
-                Err(_) => Answer::Refused(Refusal::new("The running relay has no tray that could show the window.")),
-            },
-            Request::Shows => Answer::Refused(Refusal::new("That is answered as it happens.")),
             Request::Stop => {
                 handle.stop();
                 Answer::Done

@@ -17,12 +17,13 @@ use std::{
 
 use clap::Args;
 use engine::{keys::ClinicKey, ports::Clock};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     adapters::clock::SystemClock,
-    cli::duration,
+    cli::{complain, duration},
     config::Config,
     control::{About, Control},
     log,
@@ -48,6 +49,9 @@ pub struct DemoArgs {
 
 /// In a bounded demo, the last part without new arrivals, so that everything can arrive.
 const SETTLING: f64 = 0.3;
+/// A clinic has its lulls: in each the relay comes to "up to date", and says so.
+const BUSY: Duration = Duration::from_secs(12);
+const BUSY_AND_LULL: Duration = Duration::from_secs(20);
 /// How long everything may take to arrive after the last change.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -60,21 +64,27 @@ pub struct Desk {
     pub ends: CancellationToken,
 }
 
-pub async fn run(args: DemoArgs, desk: Option<Desk>) -> ExitCode {
-    let directory = match tempfile::Builder::new().prefix("chart-relay-demo-").tempdir() {
-        Ok(directory) => directory,
-        Err(error) => {
-            eprintln!("The demo needs a folder for its throwaway database, and none can be made: {}.", error.kind());
-            return ExitCode::FAILURE;
-        }
-    };
-    match demo(args, directory.path(), desk).await {
+/// In the terminal alone.
+pub async fn run(args: DemoArgs) -> ExitCode {
+    match folder() {
+        Ok(folder) => run_in(folder.path(), args, None).await,
+        Err(sentence) => complain(&sentence),
+    }
+}
+
+/// A throwaway folder.
+pub fn folder() -> Result<TempDir, String> {
+    let made = tempfile::Builder::new().prefix("chart-relay-demo-").tempdir();
+    made.map_err(|error| {
+        format!("The demo needs a folder for its throwaway database, and none can be made: {}.", error.kind())
+    })
+}
+
+pub async fn run_in(folder: &Path, args: DemoArgs, desk: Option<Desk>) -> ExitCode {
+    match demo(args, folder, desk).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("The demo stopped: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => complain(&format!("The demo stopped: {error}")),
     }
 }
 
@@ -144,7 +154,8 @@ async fn life(
             _ = &mut ctrl_c => return true,
             () = ends.cancelled() => return true,
             _ = arrival.tick() => {
-                if arrivals_end.is_none_or(|end| begun.elapsed() < end) {
+                let lull = begun.elapsed().as_secs() % BUSY_AND_LULL.as_secs() >= BUSY.as_secs();
+                if !lull && arrivals_end.is_none_or(|end| begun.elapsed() < end) {
                     clinic.something_happens();
                 }
                 mishaps.when_due(clinic, relay, begun.elapsed()).await;

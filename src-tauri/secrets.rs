@@ -75,6 +75,7 @@ impl SecretName {
     }
 
     /// What is kept of the window's PIN. No name that a person can enter begins so.
+    #[cfg(feature = "desktop")]
     pub(crate) fn desk_pin() -> Self {
         Self(".desk-pin".to_owned())
     }

@@ -32,7 +32,8 @@ pub(crate) enum StartError {
     Wiring(#[from] WiringError),
     #[error("no clinic can be served: {}", .0.join(" "))]
     NoClinic(Vec<String>),
-    /// The attempt itself broke off; the log says where.
+    /// The attempt itself broke off; the log says where. (`run` breaks off with it.)
+    #[cfg(feature = "desktop")]
     #[error("a part of the program failed; the log says where")]
     Failed,
 }

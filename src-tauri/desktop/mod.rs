@@ -82,6 +82,8 @@ enum DeskError {
     Log(#[from] log::LogError),
     #[error("the system does not start what the program needs: {0}")]
     System(#[from] std::io::Error),
+    #[error("{0}")]
+    Demo(String),
     #[error("The desktop cannot be used: {0}")]
     Desktop(#[from] tauri::Error),
 }
@@ -131,14 +133,16 @@ fn demo_program(args: DemoArgs) -> Result<ExitCode, DeskError> {
     if cfg!(target_os = "linux") {
         in_another_process()?;
     }
+    let folder = crate::demo::folder().map_err(DeskError::Demo)?;
     let runtime = runtime()?;
     let _inside = runtime.enter();
     let (ready, is_ready) = oneshot::channel();
     let orders = mpsc::channel(ORDERS);
     let ends = CancellationToken::new();
     let (desk, handle, over) = (Desk { ready, ends: ends.clone() }, runtime.handle().clone(), orders.0.clone());
+    let place = folder.path().to_owned();
     let playing = std::thread::Builder::new().name("demo".to_owned()).spawn(move || {
-        let code = handle.block_on(crate::demo::run(args, Some(desk)));
+        let code = handle.block_on(crate::demo::run_in(&place, args, Some(desk)));
         // The session may have ended already.
         let _ = over.blocking_send(Order::End);
         code

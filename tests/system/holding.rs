@@ -22,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     process::{Installation, said},
-    rig::{PATIENCE, until, writes},
+    rig::{until, writes},
 };
 
 async fn ask(installation: &Installation, request: &Request) -> Answer {
@@ -108,16 +108,6 @@ async fn a_data_directory_has_one_relay_whoever_starts_it() {
     let relay = installation.start();
     installation.status("Up to date").await;
     assert!(RelayLock::take(&installation.data(), None).is_err(), "held as long as the relay lives");
-    // Nobody is there to show a window.
-    let Answer::Refused(why) = ask(&installation, &Request::Show).await else { panic!("no tray is there") };
-    assert!(why.sentence.contains("no tray"), "{why}");
-    let mut tray = socket::watch::<_, Answer>(&installation.data(), &Request::Shows).await.unwrap();
-    until("the tray is there and asked to show its window", async || {
-        matches!(ask(&installation, &Request::Show).await, Answer::Done).then_some(())
-    })
-    .await;
-    let shown = tokio::time::timeout(PATIENCE, tray.next()).await.unwrap();
-    assert!(matches!(shown, Some(Ok(Answer::Show))), "{shown:?}");
     let Answer::About(about) = ask(&installation, &Request::About).await else { panic!("no answer") };
     assert!(!about.demo && about.firms.iter().any(|firm| firm.name == "Synthetic North Clinic"), "{about:?}");
     installation.stop(relay).await;
