@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     canary_kit::{PATIENT, Scan},
-    process::{Installation, said},
+    installation::{Installation, said},
     rig::until,
 };
 

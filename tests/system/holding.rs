@@ -21,7 +21,7 @@ use engine::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    process::{Installation, said},
+    installation::{Installation, said},
     rig::{until, writes},
 };
 

@@ -8,6 +8,7 @@ mod canary;
 #[path = "../canary/mod.rs"]
 mod canary_kit;
 mod holding;
+mod installation;
 mod medplum;
 #[path = "../real/medplum/rig.rs"]
 mod medplum_rig;
