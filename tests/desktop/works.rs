@@ -74,6 +74,7 @@ async fn sync_now_ends_in_a_sentence_while_up_to_date_while_paused_and_while_fil
         (installation.filemaker().count("Patient") > before).then_some(())
     })
     .await;
+    window.sees("1 sent, 0 failed").await;
     tray.item.shows("paused").await;
     window.sees("Resume").await;
     tray.item.choose("Resume").await;
@@ -81,10 +82,11 @@ async fn sync_now_ends_in_a_sentence_while_up_to_date_while_paused_and_while_fil
 
     // Away: it says so, and loses nothing.
     installation.filemaker().unplug().await;
+    tray.item.shows("cannot-reach").await;
+    window.sees("Can't reach FileMaker").await;
     tray.item.choose("Sync now").await;
     window.sees("FileMaker could not be reached; nothing is lost.").await;
     tray.item.shows("cannot-reach").await;
-    window.sees("Can't reach FileMaker").await;
     installation.filemaker().plug_in().await;
     tray.item.shows("up-to-date").await;
     assert!(tray.quit().await.success());
