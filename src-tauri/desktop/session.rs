@@ -396,7 +396,12 @@ impl Session {
                 self.outside.copy(&self.with_input(|input| picture::summary(input, env!("CARGO_PKG_VERSION"))))
             }
             Id::OpenLogs => self.outside.open(&self.whereabouts.data.join("log")),
-            Id::Quit => return self.quit(),
+            Id::Quit => {
+                if let Some(tray) = &self.shown {
+                    self.outside.notify(&tray.quit, true);
+                }
+                return self.quit();
+            }
         }
         true
     }

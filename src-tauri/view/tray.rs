@@ -93,7 +93,7 @@ pub struct Tray {
     /// The state in a line: the menu's first, and the tooltip where there is one.
     pub title: String,
     pub menu: Vec<Entry>,
-    /// What quitting means, to be said before it is done.
+    /// What quitting means, to be said when it is chosen.
     pub quit: String,
 }
 
@@ -118,7 +118,7 @@ impl Face {
         let waiting = input.last().map_or(0, |last| last.wanted.max(last.queue_waiting));
         Tray {
             state: look.state,
-            menu: menu(input, &look.sentence),
+            menu: menu(input, &look.sentence, waiting),
             title: look.sentence,
             quit: words::quit(input.attached, running, waiting),
         }
@@ -129,7 +129,7 @@ fn plain(id: Id, text: impl Into<String>, enabled: bool) -> Entry {
     Entry { id, text: text.into(), enabled, kind: Kind::Plain }
 }
 
-fn menu(input: &Input<'_>, status: &str) -> Vec<Entry> {
+fn menu(input: &Input<'_>, status: &str, waiting: u64) -> Vec<Entry> {
     let attention = input.attention();
     let help = vec![plain(Id::CopySummary, words::COPY_SUMMARY, true), plain(Id::OpenLogs, words::OPEN_LOGS, true)];
     vec![
@@ -140,7 +140,7 @@ fn menu(input: &Input<'_>, status: &str) -> Vec<Entry> {
         pause(input),
         Entry { kind: Kind::Check { checked: input.privacy }, ..plain(Id::HideNames, words::HIDE_NAMES, true) },
         Entry { kind: Kind::Submenu(help), ..plain(Id::Help, words::HELP, true) },
-        plain(Id::Quit, words::quit_entry(input.attached, input.live().is_some()), true),
+        plain(Id::Quit, words::quit_entry(input.attached, input.live().is_some(), waiting), true),
     ]
 }
 

@@ -195,8 +195,20 @@ fn quitting_says_what_stops_and_what_waits() {
     let (now, late) = (Duration::ZERO, 60 * SECOND);
     let stops = "Quit and stop syncing";
     for (snapshot, attached, age, text, said) in [
-        (&busy, false, now, stops, "Syncing stops until you start the app again. 3 changes wait."),
-        (&but(|s| s.wanted = 1), false, now, stops, "Syncing stops until you start the app again. 1 change waits."),
+        (
+            &busy,
+            false,
+            now,
+            "Quit and stop syncing (3 changes wait)",
+            "Syncing stops until you start the app again. 3 changes wait.",
+        ),
+        (
+            &but(|s| s.wanted = 1),
+            false,
+            now,
+            "Quit and stop syncing (1 change waits)",
+            "Syncing stops until you start the app again. 1 change waits.",
+        ),
         (&well(), false, now, stops, "Syncing stops until you start the app again. Nothing waits."),
         (&busy, true, now, "Quit (the sync goes on)", "The sync goes on without this icon."),
         (

@@ -132,11 +132,13 @@ pub fn pause_for(length: PauseFor, closing: &str) -> String {
 }
 
 /// The menu's last entry.
-pub fn quit_entry(attached: bool, running: bool) -> &'static str {
-    match (attached, running) {
-        (true, _) => "Quit (the sync goes on)",
-        (false, true) => "Quit and stop syncing",
-        (false, false) => "Quit",
+pub fn quit_entry(attached: bool, running: bool, waiting: u64) -> String {
+    match (attached, running, waiting) {
+        (true, _, _) => "Quit (the sync goes on)".to_owned(),
+        (false, true, 0) => "Quit and stop syncing".to_owned(),
+        (false, true, 1) => "Quit and stop syncing (1 change waits)".to_owned(),
+        (false, true, many) => format!("Quit and stop syncing ({many} changes wait)"),
+        (false, false, _) => "Quit".to_owned(),
     }
 }
 
