@@ -24,6 +24,8 @@ const BATCH: Duration = Duration::from_secs(2 * 60);
 const AGAIN: Duration = Duration::from_secs(30 * 60);
 /// A shorter outage is not told.
 const OUTAGE: Duration = Duration::from_secs(10 * 60);
+/// Who was not asked for so long has slept.
+const SLEPT: Duration = Duration::from_secs(60);
 /// After so long what waited is counted as it stands.
 const CATCHING_UP: Duration = Duration::from_secs(5 * 60);
 
@@ -50,6 +52,8 @@ pub struct Notices {
     outage: Outage,
     /// Connections of which it was told that a sign-in is refused.
     refused: BTreeSet<(FirmId, Side)>,
+    /// When it was last asked what is to be told.
+    asked: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +83,12 @@ enum Outage {
 impl Notices {
     /// What is to be told now. `elapsed` is a clock that never goes back.
     pub fn next(&mut self, input: &Input<'_>, elapsed: Duration) -> Vec<Notice> {
+        let slept = self.asked.is_some_and(|before| elapsed.saturating_sub(before) > SLEPT);
+        if slept && matches!(self.outage, Outage::Since(_)) {
+            // A PC that wakes up has no network yet; that is no outage of the night.
+            self.outage = Outage::Since(elapsed);
+        }
+        self.asked = Some(elapsed);
         let mut notices = Vec::new();
         notices.extend(self.credential(input));
         notices.extend(self.attention.next(attention(input), elapsed));

@@ -81,6 +81,20 @@ fn an_outage_of_the_night_is_told_in_the_morning() {
 }
 
 #[test]
+fn a_pc_that_wakes_up_without_a_network_is_no_outage_yet() {
+    let (settings, zone, gone) = (Settings::default(), zone(), but(|s| away(s, Side::FileMaker)));
+    let mut notices = Notices::default();
+    let mut ask = |second| {
+        let elapsed = Duration::from_secs(second);
+        notices.next(&Input { now: at(MORNING) + elapsed, ..input(&gone, &settings, &zone) }, elapsed).len()
+    };
+    // It falls asleep after ten seconds, for an hour.
+    assert_eq!((ask(0), ask(10)), (0, 0));
+    let told: Vec<_> = (3610..=4300).step_by(10).filter(|second| ask(*second) > 0).collect();
+    assert_eq!(told, [3610 + 610]);
+}
+
+#[test]
 fn an_outage_that_comes_back_at_once_is_the_same_one() {
     let gone = || but(|s| away(s, Side::FileMaker));
     let busy = || but(|s| s.wanted = 5);

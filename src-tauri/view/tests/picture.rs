@@ -123,7 +123,7 @@ fn sync_now_says_what_it_does_and_how_it_ended() {
         ),
         (
             finished(5, 0, 9, false, None),
-            "Manual sync 10:42: 5 sent, 0 failed, 9 waiting. It took too long; the rest goes on by itself.",
+            "Manual sync 10:42: 5 sent, 0 failed, 9 waiting. It did not come to its end; the rest goes on by itself.",
         ),
     ] {
         let desk = desk(Role::FrontDesk, &ended, Duration::ZERO);
@@ -143,7 +143,7 @@ fn the_revision_rises_when_a_list_may_have_changed_and_rests_otherwise() {
     assert_eq!(revision(&well()), 1);
     let next = but(|s| {
         s.revision += 1;
-        s.at = s.at + SECOND;
+        s.at += SECOND;
         s.connections[0].silent_for = Some(2 * SECOND);
         s.received_empty = Some(Duration::ZERO);
     });
