@@ -56,7 +56,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long the first picture is waited for before the page is told that there is one to come.
 const FIRST_PICTURE: Duration = Duration::from_secs(2);
 /// Lines of a list.
-const LISTED: usize = 500;
+const LISTED: usize = 200;
+/// Names that are asked for at once: a request has its bounds.
+const NAMED: usize = 100;
 /// Tokens of clicks that are remembered.
 const TOKENS: usize = 256;
 
@@ -193,13 +195,18 @@ impl Client {
     }
 
     /// Asks what records are called, where that is not known yet. Without an answer they are called by their kind.
-    async fn learn<'a>(&self, keys: impl IntoIterator<Item = &'a RecordKey>) {
+    pub async fn learn<'a>(&self, keys: impl IntoIterator<Item = &'a RecordKey>) {
         let keys = self.state().names.missing(keys);
-        if !keys.is_empty()
-            && let Ok(Answer::Names(tags)) = self.call(&Request::Names { keys }).await
-        {
+        for some in keys.chunks(NAMED) {
+            let Ok(Answer::Names(tags)) = self.call(&Request::Names { keys: some.to_vec() }).await else { return };
             self.state().names.learn(tags);
         }
+    }
+
+    /// How many of these have no name yet.
+    #[cfg(test)]
+    pub fn unknown(&self, keys: &[RecordKey]) -> usize {
+        self.state().names.missing(keys).len()
     }
 
     pub async fn changed(&self) {

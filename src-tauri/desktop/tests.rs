@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use engine::{action::Action, fakes::FakeClock, snapshot::Snapshot};
+use engine::{action::Action, fakes::FakeClock, key::RecordKey, snapshot::Snapshot};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
@@ -25,7 +25,7 @@ use super::{client::Client, commands, context, pin, whereabouts::Whereabouts, wi
 use crate::{
     adapters::secrets::Memory,
     config::Config,
-    control::{About, Answer, Request},
+    control::{About, Answer, Request, Tag},
     socket::{Reply, Server},
     view::desk::Opening,
 };
@@ -65,14 +65,14 @@ impl Desk {
         Self { _folder: folder, client, clock, app, window, config, done: Arc::default() }
     }
 
-    /// A relay that answers and does nothing; it is gone when the token is cancelled.
-    fn relay(&self) -> CancellationToken {
+    /// A relay that answers and does nothing.
+    fn relay(&self) -> Relay {
         let stop = CancellationToken::new();
         let (done, about, ends) = (self.done.clone(), About::of(&self.config, false), stop.clone());
         let data = self.config.station.data_directory.clone().unwrap();
         let server = block_on(async { Server::bind(&data) }).unwrap();
         let shown = Snapshot::empty(Timestamp::UNIX_EPOCH);
-        tauri::async_runtime::spawn(server.serve(ends, move |request: Request| {
+        let serving = tauri::async_runtime::spawn(server.serve(ends, move |request: Request| {
             let (done, about, shown) = (done.clone(), about.clone(), Box::new(shown.clone()));
             async move {
                 Reply::One(match request {
@@ -81,6 +81,10 @@ impl Desk {
                         return Reply::Many(first.chain(futures::stream::pending()).boxed());
                     }
                     Request::About => Answer::About(about),
+                    Request::Names { keys } => {
+                        let tag = |key: RecordKey| Tag { pseudonym: key.id.to_string(), patient: true, key };
+                        Answer::Names(keys.into_iter().map(tag).collect())
+                    }
                     Request::Act { action, .. } => {
                         done.lock().unwrap().push(action);
                         Answer::Done
@@ -89,11 +93,24 @@ impl Desk {
                 })
             }
         }));
-        stop
+        Relay { stop, serving }
     }
 
     fn ask(&self, command: &str, body: Json) -> Result<Json, Json> {
         ask(&self.window, command, body)
+    }
+}
+
+struct Relay {
+    stop: CancellationToken,
+    serving: tauri::async_runtime::JoinHandle<()>,
+}
+
+impl Relay {
+    /// Waits until it is gone, so that another one can come.
+    fn goes_away(self) {
+        self.stop.cancel();
+        block_on(self.serving).unwrap();
     }
 }
 
@@ -268,7 +285,7 @@ fn a_relay_that_goes_away_leaves_its_last_picture_with_its_time_and_comes_back()
     assert_eq!(shown["station"]["privacy"], true);
     assert_eq!(shown["station"]["tray"], false);
     assert_eq!(desk.ask("opening", json!({})), Ok(json!({ "is": "ready" })));
-    relay.cancel();
+    relay.goes_away();
     desk.clock.suspend(Duration::from_secs(60));
     let shown = desk.ask("desk", json!({})).unwrap();
     assert_eq!(shown["live"]["is"], "silent", "{shown}");
@@ -277,6 +294,17 @@ fn a_relay_that_goes_away_leaves_its_last_picture_with_its_time_and_comes_back()
     let _relay = desk.relay();
     until("it is live again", &|| desk.ask("desk", json!({})).unwrap()["live"]["is"] == "live");
     following.abort();
+}
+
+#[test]
+fn a_list_of_any_length_gets_its_names() {
+    let desk = Desk::new("it");
+    let _relay = desk.relay();
+    // Ids as long as they may be: all at once would be more than the socket takes.
+    let keys: Vec<_> =
+        (0..1_000).map(|id| RecordKey::parse(&format!("north/link/QuestionnaireResponse/{id:064}")).unwrap()).collect();
+    block_on(desk.client.learn(&keys));
+    assert_eq!(desk.client.unknown(&keys), 0);
 }
 
 #[test]
