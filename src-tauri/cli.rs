@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod key;
 pub mod person;
 pub(crate) mod place;
+pub mod provision;
 pub mod relay;
 pub mod run;
 pub mod secret;
@@ -44,6 +45,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Try every connection step by step, and say which step failed and why
     Doctor(doctor::DoctorArgs),
+    /// Make the queue and tables that stations share, or see whether they are there and right
+    Provision(provision::ProvisionArgs),
     /// Put secrets into the keychain; they never come out again
     Secret(secret::SecretArgs),
     /// The clinic key: its recovery sheet, and restoring it
@@ -110,6 +113,7 @@ impl Command {
         match self {
             Command::Run(args) => run::run(args, &place).await,
             Command::Doctor(args) => doctor::run(args, &place).await,
+            Command::Provision(args) => provision::run(args, &place).await,
             Command::Secret(args) => match place.secrets(console.can_answer()) {
                 Ok(secrets) => secret::run(args, &*secrets, &place.secret_names(), &mut console).await,
                 Err(error) => complain(&error),

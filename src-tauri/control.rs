@@ -210,13 +210,13 @@ impl Control {
             Request::Snapshot | Request::Watch => Answer::Snapshot(Box::new(handle.snapshots().borrow().clone())),
             Request::About => Answer::About(about),
             Request::Records { filter, after, limit } => {
-                let mut records = database.ledger().page(filter, after.as_ref(), limit).await?;
+                let mut records = handle.ledger().page(filter, after.as_ref(), limit).await?;
                 // Hashes, and nobody's business but the engine's.
                 records.iter_mut().for_each(|record| record.state.clear());
-                Answer::Records { records, total: database.ledger().count(filter).await? }
+                Answer::Records { records, total: handle.ledger().count(filter).await? }
             }
             Request::DeadLetters { limit } => {
-                let letters = database.ledger().dead_letters(limit.saturating_add(1)).await?;
+                let letters = handle.ledger().dead_letters(limit.saturating_add(1)).await?;
                 let more = letters.len() > limit;
                 let letter = |letter: engine::ledger::DeadLetter| Letter {
                     id: letter.id,
@@ -236,7 +236,7 @@ impl Control {
                 Answer::Names(tags)
             }
             Request::Search(search) => Answer::Found(database.audit().search(&search).await?),
-            Request::Act { action, person } => match unknown(&action, &database).await? {
+            Request::Act { action, person } => match unknown(&action, &**handle.ledger()).await? {
                 Some(name) => Answer::Refused(Refusal::new(format!("Nothing is known of {name}; nothing was done."))),
                 None => {
                     handle.act(action, person).await?;
@@ -272,17 +272,17 @@ async fn patient_of(key: &RecordKey, database: &Database) -> Result<Option<Recor
 }
 
 /// What an action names and nobody knows: asking for it must not make it known.
-async fn unknown(action: &Action, database: &Database) -> Result<Option<String>, engine::error::Fault> {
+async fn unknown(action: &Action, ledger: &dyn engine::ports::Ledger) -> Result<Option<String>, engine::error::Fault> {
     match action {
         Action::Retry { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
             for key in keys {
-                if key.kind != Kind::Link || database.ledger().read(key).await?.is_none() {
+                if key.kind != Kind::Link || ledger.read(key).await?.is_none() {
                     return Ok(Some(key.to_string()));
                 }
             }
         }
         Action::DropLetters { ids } => {
-            let known = database.ledger().dead_letters(usize::MAX).await?;
+            let known = ledger.dead_letters(usize::MAX).await?;
             return Ok(ids.iter().find(|id| !known.iter().any(|letter| letter.id == **id)).cloned());
         }
         Action::SyncNow | Action::Pause { .. } | Action::Resume => {}

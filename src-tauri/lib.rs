@@ -15,7 +15,7 @@
 //! remembered of values is keyed hashes. "Up to date" is said only when it was proven.
 //!
 //! **Parts.** The crate [`engine`] decides and does no I/O. Everything outside is one of its ports, and [`adapters`] are the only
-//! code that reaches out: one encrypted SQLite file (queue, ledger, audit log), FHIR, FileMaker, secrets, the clock. [`config`] makes
+//! code that reaches out: one encrypted SQLite file (queue, ledger, audit log), SQS and DynamoDB where stations share the work, FHIR, FileMaker, secrets, the clock. [`config`] makes
 //! one checked value of the file; [`wiring`] is the one place that sees both sides and starts an engine. The engine is asked through
 //! [`engine::action::Action`] and shows itself in [`engine::snapshot::Snapshot`]; [`view`] makes sentences of that. [`cli`] has the
 //! commands; those that concern a running relay go through [`socket`] to [`control`]. [`secrets`], [`clinic_key`] and [`recovery_sheet`] keep
@@ -41,6 +41,7 @@ pub mod log;
 pub mod recovery_sheet;
 pub mod relay_lock;
 pub mod secrets;
+pub mod shared;
 pub mod socket;
 pub mod view;
 pub mod wiring;

@@ -17,6 +17,7 @@ use engine::{
 use crate::{
     account,
     adapters::{
+        aws::Account,
         fhir::{self, Credentials, FhirClient, FhirConfig, Flavour},
         filemaker::{FileMaker, FileMakerConfig},
         pin::Fingerprint,
@@ -27,10 +28,14 @@ use crate::{
     config::{self, Config},
     relay_lock::{LockError, RelayLock},
     secrets::{Secrets, SecretsError},
+    shared::stores,
 };
 
 /// How long a receive from the embedded queue waits before it comes back empty.
 const RECEIVE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Between looks for due records in a shared ledger, which are billed.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The database's file in the data directory.
 pub const DATABASE: &str = "relay.db";
@@ -49,6 +54,8 @@ pub enum WiringError {
     Lock(#[from] LockError),
     #[error("{} ({fault})", crate::view::words::sentence(.fault.code))]
     Database { fault: Fault },
+    #[error("shared queue and ledger: {} ({fault})", crate::view::words::sentence(.fault.code))]
+    Shared { fault: Fault },
 }
 
 /// The clients of one firm, with what is configured for it.
@@ -160,6 +167,18 @@ impl Relay {
         connected: &[Connected],
         clock: Arc<dyn Clock>,
     ) -> Result<Self, WiringError> {
+        Self::start_with(config, data, key, connected, clock, None).await
+    }
+
+    /// With the account that the configuration's `[shared]` names, where there is one.
+    pub async fn start_with(
+        config: &Config,
+        data: &Path,
+        key: &ClinicKey,
+        connected: &[Connected],
+        clock: Arc<dyn Clock>,
+        account: Option<&Account>,
+    ) -> Result<Self, WiringError> {
         let lock = RelayLock::take(data, account::name().as_deref())?;
         let owner = Owner { station: config.station.id.clone(), boot: boot() };
         let options = sqlite::Options { visibility: config.engine.visibility, ..sqlite::Options::default() };
@@ -168,16 +187,25 @@ impl Relay {
             .map_err(|fault| WiringError::Database { fault })?;
         let mut settings = Settings::new(owner, key.clone(), rand::random());
         config.engine.apply(&mut settings);
-        // The embedded queue wakes whoever waits at once, and asking it costs nothing: an empty answer is the proof that nothing
-        // is left in it.
-        settings.receive_wait = RECEIVE_WAIT;
-        let shared = Shared {
-            clock,
-            queue: database.queue(),
-            ledger: database.ledger(),
-            audit: database.audit(),
-            notes: database.notes(),
+        let (queue, ledger) = match (&config.shared, account) {
+            (None, _) => {
+                // The embedded queue wakes whoever waits at once, and asking it costs nothing: an empty answer is the proof that
+                // nothing is left in it.
+                settings.receive_wait = RECEIVE_WAIT;
+                (database.queue(), database.ledger())
+            }
+            // It must not work by itself beside the others.
+            (Some(_), None) => {
+                let fault = Fault::new(Class::Stop, Code::NotSetUp).on("the account of [shared]");
+                return Err(WiringError::Shared { fault });
+            }
+            (Some(shared), Some(account)) => {
+                settings.due_every = LOOK_EVERY;
+                let stores = stores(config, shared, account, data, key, &clock).await;
+                stores.map_err(|fault| WiringError::Shared { fault })?
+            }
         };
+        let shared = Shared { clock, queue, ledger, audit: database.audit(), notes: database.notes() };
         let firms: BTreeMap<_, _> = config
             .firms
             .iter()

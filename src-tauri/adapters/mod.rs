@@ -1,5 +1,6 @@
 //! The only I/O of the program: one file or folder per outside system, each behind a port of the engine.
 
+pub mod aws;
 pub mod clock;
 pub mod doctor;
 pub mod fhir;

@@ -22,7 +22,7 @@ use crate::{
         doctor::{Step, Verdict},
         sqlite::Database,
     },
-    clinic_key,
+    clinic_key, shared,
     view::words,
     wiring::{Connected, DATABASE, command_owner},
 };
@@ -92,6 +92,16 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
         }
         connected.filemaker.close().await;
     }
+    if let Some(shared) = &place.config.shared {
+        println!("\nWhat stations share: queue {}, tables {}-..", shared.queue, shared.prefix);
+        failed += match shared::account(shared, &*secrets).await {
+            Ok(account) => print(&account.diagnose(&shared::wish(&place.config, shared)).await),
+            Err(error) => {
+                println!("  FAILED  set up: {error}");
+                1
+            }
+        };
+    }
     Ok(failed)
 }
 
@@ -113,6 +123,16 @@ async fn prove(
         let hint = "Stop the running relay first (chart-relay stop): the proof is noted in its database.";
         format!("{} {hint} ({fault})", words::sentence(fault.code))
     })?;
+    // The proof is for all who share the ledger.
+    let ledger: Arc<dyn engine::ports::Ledger> = match &place.config.shared {
+        Some(shared) => {
+            let account = shared::account(shared, secrets).await?;
+            let joined = shared::stores(&place.config, shared, &account, &place.data, &key, clock);
+            let joined = tokio::time::timeout(std::time::Duration::from_secs(60), joined).await;
+            joined.map_err(|_| "The shared queue and ledger do not answer; without them no proof can be noted.")??.1
+        }
+        None => database.ledger(),
+    };
     let mut failed = 0;
     for (resource, mapping) in &connected.config.mapping.resources {
         println!(" Write probe on {}", mapping.table.layout);
@@ -138,7 +158,7 @@ async fn prove(
         if found.unique && found.guarded {
             let record = RecordKey::proof(connected.config.id.clone(), resource.clone());
             let term = place.config.engine.lease_term;
-            proof::note(&*database.ledger(), &record, &mapping.table, owner.clone(), term, clock.now()).await?;
+            proof::note(&*ledger, &record, &mapping.table, owner.clone(), term, clock.now()).await?;
         }
     }
     database.close().await?;

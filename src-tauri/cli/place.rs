@@ -72,7 +72,8 @@ impl Place {
             let fhir = firm.fhir.sign_in.as_ref().map(|sign_in| sign_in.secret.clone());
             fhir.into_iter().chain([firm.filemaker.password.clone()])
         });
-        names.collect()
+        let shared = self.config.shared.iter().filter_map(|shared| shared.access_key.clone());
+        names.chain(shared.map(|(_, secret)| secret)).collect()
     }
 
     /// The clinic key, which must be there already.

@@ -31,6 +31,9 @@ pub async fn run(args: RunArgs, place: &Place) -> ExitCode {
 async fn relay(args: RunArgs, place: &Place) -> Result<(), Box<dyn std::error::Error>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let _log = log::start(&start::log_options(Some(&place.config), &place.data.join("log")), clock.clone())?;
+    if place.config.shared.is_some() {
+        println!("Joining the other stations; this waits until the shared queue and ledger answer.");
+    }
     let running = start::start(place, Console.can_answer(), clock).await?;
     if running.key_made {
         println!("{KEY_MADE}");

@@ -13,6 +13,7 @@ use crate::{
     control::{About, Control},
     log,
     secrets::SecretsError,
+    shared,
     socket::{Server, SocketError},
     wiring::{Connected, Relay, WiringError},
 };
@@ -64,7 +65,12 @@ pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) 
     if connected.is_empty() {
         return Err(StartError::NoClinic(not_set_up));
     }
-    let relay = Relay::start(&place.config, &place.data, &established.key, &connected, clock).await?;
+    let account = match &place.config.shared {
+        Some(shared) => Some(shared::account(shared, &*secrets).await?),
+        None => None,
+    };
+    let key = &established.key;
+    let relay = Relay::start_with(&place.config, &place.data, key, &connected, clock, account.as_ref()).await?;
     let stop = CancellationToken::new();
     let control = Control::new(relay.handle(), relay.database.clone(), About::of(&place.config, false));
     let serving = tokio::spawn(control.serve(server, stop.clone()));

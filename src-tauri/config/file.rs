@@ -27,6 +27,8 @@ pub(super) struct File {
     pub(super) station: Station,
     pub(super) desk: Desk,
     pub(super) engine: Engine,
+    /// Several stations share the work through this queue and ledger in AWS. Left out, this station works by itself.
+    pub(super) shared: Option<Shared>,
     /// The clinics that are served, one `[[firm]]` each.
     #[schemars(length(min = 1))]
     pub(super) firm: Vec<Firm>,
@@ -109,6 +111,44 @@ impl Default for Desk {
             opens: "08:00".into(),
             closes: "18:00".into(),
             autostart: true,
+        }
+    }
+}
+
+/// What stations share. `chart-relay provision` makes it. The audit log stays on each station.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Shared {
+    /// The AWS region; by default what AWS_REGION or the profile of this account says.
+    #[schemars(extend("x-form" = "text"), example = &"eu-central-1")]
+    pub(super) region: Option<String>,
+    /// Another address than AWS's own, for a service that is compatible with it.
+    #[schemars(extend("x-form" = "url"))]
+    pub(super) endpoint: Option<String>,
+    /// The name of the SQS queue; one that ends in .fifo is a FIFO queue.
+    #[schemars(extend("x-form" = "queue-name"))]
+    pub(super) queue: String,
+    /// What the names of the DynamoDB tables begin with.
+    #[schemars(extend("x-form" = "slug"))]
+    pub(super) prefix: String,
+    /// The id of an access key. Left out, AWS's default chain finds credentials: environment, profile, the machine's role.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) access_key_id: Option<String>,
+    /// The name under which the keychain has the secret of that access key.
+    #[schemars(extend("x-form" = "secret-name"))]
+    pub(super) secret: Option<String>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let name = "chart-relay";
+        Self {
+            region: None,
+            endpoint: None,
+            queue: name.into(),
+            prefix: name.into(),
+            access_key_id: None,
+            secret: None,
         }
     }
 }

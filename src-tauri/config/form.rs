@@ -38,6 +38,20 @@ pub(super) fn check(form: &str, text: &str) -> Result<(), Wrong> {
         "clock" => clock(text).map(drop),
         "url" => url(text).map(drop),
         "secret-name" => secret_name(text),
+        "queue-name" => {
+            let name = text.strip_suffix(".fifo").unwrap_or(text);
+            // The dead-letter queue's name is longer by `-dead`, and 80 is SQS's limit.
+            let right = (1..=70).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+            if right {
+                Ok(())
+            } else {
+                Err(wrong(
+                    "the name of a queue: 1 to 70 letters, digits, - and _, with or without .fifo at its end",
+                    "Write its name alone, such as \"chart-relay\", and not its address",
+                ))
+            }
+        }
         "fingerprint" => fingerprint(text),
         "account" if text.is_empty() || !text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b':') => Err(wrong(
             "printable ASCII without a colon",

@@ -40,6 +40,8 @@ pub struct Config {
     pub station: Station,
     pub desk: Settings,
     pub engine: Engine,
+    /// `None`: this station works by itself.
+    pub shared: Option<Shared>,
     /// At least one, each with its own id.
     pub firms: Vec<Firm>,
 }
@@ -79,6 +81,18 @@ impl Engine {
         settings.not_found_patience = self.not_found_patience;
         settings.drain_grace = self.drain_grace;
     }
+}
+
+/// What stations share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// `None`: what the environment says.
+    pub region: Option<String>,
+    pub endpoint: Option<Url>,
+    pub queue: String,
+    pub prefix: String,
+    /// Its id and the name of its secret; `None`: AWS's default chain.
+    pub access_key: Option<(String, SecretName)>,
 }
 
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    Config, Engine, Fhir, FileMaker, Firm, Mistakes, SignIn, Station, Trust,
+    Config, Engine, Fhir, FileMaker, Firm, Mistakes, Shared, SignIn, Station, Trust,
     document::{Document, Way},
     file::{self, File},
     form::{self, is_loopback, wrong},
@@ -108,7 +108,29 @@ pub(super) fn resolve(file: File, folder: &Path, document: &Document, mistakes: 
         }
         firms.extend(self::firm(firm, folder, &mut at));
     }
-    Some(Config { station: station?, desk, engine, firms })
+    let shared =
+        file.shared.map(|shared| self::shared(shared, &mut At { document, mistakes, way: vec!["shared".to_owned()] }));
+    Some(Config { station: station?, desk, engine, shared, firms })
+}
+
+fn shared(shared: file::Shared, at: &mut At<'_, '_, '_>) -> Shared {
+    for (key, other, given, other_given) in [
+        ("secret", "access-key-id", shared.secret.is_some(), shared.access_key_id.is_some()),
+        ("access-key-id", "secret", shared.access_key_id.is_some(), shared.secret.is_some()),
+    ] {
+        if !given && other_given {
+            let mend = format!("Add `{key}`, or take out `{other}` to use AWS's default chain");
+            at.key(key, format!("`{key}`: access-key-id and secret belong together"), mend);
+        }
+    }
+    let secret = shared.secret.and_then(|name| SecretName::parse(&name).ok());
+    Shared {
+        region: shared.region,
+        endpoint: shared.endpoint.and_then(|endpoint| form::url(&endpoint).ok()),
+        queue: shared.queue,
+        prefix: shared.prefix,
+        access_key: shared.access_key_id.zip(secret),
+    }
 }
 
 fn station(station: file::Station, folder: &Path) -> Option<Station> {

@@ -372,3 +372,28 @@ fn a_file_is_found_and_its_paths_are_its_folders() {
     let config = Config::read(&file).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.firms[0].filemaker.trust, Trust::Authority(folder.path().join("clinic.pem")));
 }
+
+#[test]
+fn what_stations_share_is_checked() {
+    let with = |shared: &str| after("[[firm]]", &format!("[shared]\n{shared}\n[[firm]]"));
+    assert_eq!(with(""), Vec::<String>::new());
+    assert_eq!(with("queue = \"relay.fifo\"\naccess-key-id = \"SYNTHETIC\"\nsecret = \"aws\""), Vec::<String>::new());
+    for (shared, setting, mend) in [
+        ("queue = \"https://sqs.example/1/relay\"", "shared.queue", "not its address"),
+        ("prefix = \"Relay\"", "shared.prefix", "short name"),
+        ("endpoint = \"http://aws.example\"", "shared.endpoint", "https://"),
+        ("access-key-id = \"SYNTHETIC\"", "shared", "Add `secret`"),
+        ("secret = \"aws\"", "shared", "Add `access-key-id`"),
+        ("secret-access-key = \"SYNTHETIC\"", "shared.secret-access-key", "secrets have no place"),
+    ] {
+        let told = with(shared);
+        assert!(told.len() == 1 && told[0].contains(setting) && told[0].contains(mend), "{shared}: {told:?}");
+    }
+    let text = EXAMPLE.replacen("[[firm]]", "[shared]\n[[firm]]", 1);
+    let shared = parse(&text).unwrap().shared.unwrap();
+    assert_eq!(
+        (shared.queue.as_str(), shared.prefix.as_str(), shared.access_key),
+        ("chart-relay", "chart-relay", None)
+    );
+    assert_eq!(parse(EXAMPLE).unwrap().shared, None);
+}

@@ -4,9 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
 mod audit;
+mod aws;
+#[path = "../real/aws/rig.rs"]
+mod emulator;
 mod ledger;
 mod notes;
+mod proxy;
 mod queue;
+mod shared;
 mod worlds;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Where the ports under test come from.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use chart_relay::adapters::sqlite::{Database, Options};
 use engine::{
@@ -8,14 +8,30 @@ use engine::{
     keys::ClinicKey,
     ports::{AuditLog, Ledger, Notes, Queue},
 };
+use jiff::Timestamp;
 use tempfile::TempDir;
 
+pub(crate) use crate::aws::{MiniStack, Moto};
 use crate::{VISIBILITY, at, owner};
 
 /// A set of ports on one clock.
 pub(crate) trait World: Sized {
+    /// Whether the queue can tell that a receipt is worth nothing any more. SQS answers as if it had deleted.
+    const KNOWS_STALE: bool = true;
     async fn start() -> Self;
     fn clock(&self) -> &FakeClock;
+    /// How long a received message stays invisible.
+    fn visibility(&self) -> Duration {
+        VISIBILITY
+    }
+    /// Lets time pass, by the clock that visibility is counted on.
+    async fn pass(&self, long: Duration) {
+        self.clock().suspend(long);
+    }
+    /// The time of day by which messages are stamped.
+    fn now(&self) -> Timestamp {
+        at(0)
+    }
     fn queue(&self) -> Arc<dyn Queue>;
     fn ledger(&self) -> Arc<dyn Ledger>;
     fn audit(&self) -> Arc<dyn AuditLog>;

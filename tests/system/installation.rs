@@ -113,7 +113,7 @@ impl Installation {
     }
 
     /// Reads both sides by itself and waits until all is there, once, and the relay says so.
-    pub(crate) async fn all_arrived(&self) {
+    pub(crate) async fn all_arrived(&self) -> Comparison {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let secrets = Memory::new();
         for name in ["north-fhir", "north-filemaker"] {
@@ -132,6 +132,7 @@ impl Installation {
         assert!(compared.all_arrived(), "{compared:?}");
         assert_eq!(doubled(&self.filemaker()), Vec::<String>::new());
         connected.filemaker.close().await;
+        compared
     }
 
     pub(crate) async fn stop(&self, mut relay: Child) {

@@ -15,3 +15,4 @@ mod medplum_rig;
 mod mishaps;
 mod process;
 mod rig;
+mod shared;

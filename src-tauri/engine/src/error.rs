@@ -100,6 +100,13 @@ codes! {
     OutcomeUnknown = "outcome-unknown",
     UniquenessUnproven = "uniqueness-unproven",
 
+    // What stations share
+    QueueMissing = "queue-missing",
+    TableMissing = "table-missing",
+    CredentialsMissing = "credentials-missing",
+    /// Another computer takes part under this station's name.
+    StationTaken = "station-taken",
+
     // The station
     LeaseBusy = "lease-busy",
     LeaseLost = "lease-lost",

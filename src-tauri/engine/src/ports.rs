@@ -57,11 +57,12 @@ pub struct Depth {
 /// At-least-once, durable on return, unordered between groups.
 #[async_trait]
 pub trait Queue: Send + Sync + fmt::Debug {
-    /// Durable when it returns. All or none.
+    /// Durable when it returns. Where it fails, some may have been sent: sending all again does no harm.
     async fn send(&self, messages: Vec<Message>) -> Result<(), Fault>;
     /// Up to `max` messages, waiting up to `wait` for the first. Each stays invisible for [`Queue::visibility`].
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault>;
-    /// Deletes deliveries for good. Answers with those that were not deleted (receipt no longer valid): they come again.
+    /// Deletes deliveries for good. Answers with those known not to be deleted (receipt no longer valid): they come again. SQS does
+    /// not tell of all of them.
     async fn acknowledge(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>, Fault>;
     /// Keeps deliveries invisible for another [`Queue::visibility`]. Answers with those that are no longer ours.
     async fn extend(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>, Fault>;
@@ -98,7 +99,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault>;
-    /// All leases held, for whoever watches for overdue ones.
+    /// All leases held, for whoever watches for overdue ones. One that was never renewed may be missing where it costs a write
+    /// to list it, unless this station has met it.
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault>;
     async fn read(&self, key: &RecordKey) -> Result<Option<Record>, Fault>;
     /// Records in order of key, `after` excluded.

@@ -113,9 +113,15 @@ pub struct Handle {
     stop: Arc<Notify>,
     revealer: Revealer,
     pseudonyms: Pseudonyms,
+    ledger: Arc<dyn Ledger>,
 }
 
 impl Handle {
+    /// The ledger that the engine works with, for whoever lists what is in it.
+    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.ledger
+    }
+
     /// Asks for something and waits until it is done or refused.
     pub async fn act(&self, action: Action, person: Option<String>) -> Result<(), Fault> {
         let (answer, answered) = oneshot::channel();
@@ -152,9 +158,10 @@ impl Engine {
         let (publish, snapshots) = watch::channel(Snapshot::empty(shared.clock.now()));
         let stop = Arc::new(Notify::new());
         let pseudonyms = Pseudonyms::new(&settings.clinic_key);
+        let ledger = shared.ledger.clone();
         let supervisor = Supervisor::new(shared, firms, settings, publish);
         let revealer = Revealer(supervisor.reconciler.clone());
-        let handle = Handle { actions, snapshots, stop: stop.clone(), revealer, pseudonyms };
+        let handle = Handle { actions, snapshots, stop: stop.clone(), revealer, pseudonyms, ledger };
         let task = tokio::spawn(async move { supervisor.run(asked, &stop).await });
         Self { handle, task }
     }

@@ -50,6 +50,14 @@ pub fn sentence(code: Code) -> &'static str {
         Code::UniquenessUnproven => {
             "Nothing is created until it is proven that FileMaker keeps keys unique: chart-relay doctor --write-probe."
         }
+        Code::QueueMissing => "The shared queue is not there. Only IT can fix this; nothing new is taken in meanwhile.",
+        Code::TableMissing => {
+            "A table of the shared ledger is not there. Only IT can fix this; nothing is written meanwhile."
+        }
+        Code::CredentialsMissing => "No credentials for AWS were found. Only IT can fix this; changes wait.",
+        Code::StationTaken => {
+            "Another computer has this station's name. Give this one another name in [station], and start again."
+        }
         Code::LeaseBusy => "Another station is at work on this record.",
         Code::LeaseLost => "Another station took this record over. Nothing was written by us.",
         Code::RetryBudgetSpent => "Too much fails just now; we try again more slowly.",

@@ -242,7 +242,7 @@ fn have(needs: &[Need]) -> bool {
 }
 
 /// Only where it asks nobody: on Debian and its kin, as root.
-fn install(packages: &str) -> bool {
+pub(crate) fn install(packages: &str) -> bool {
     let root = cfg!(target_os = "linux") && answer("id", &["-u"]).as_deref() == Some("0");
     if !root || answer("apt-get", &["--version"]).is_none() {
         return false;

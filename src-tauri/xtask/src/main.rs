@@ -6,6 +6,7 @@
 mod bench;
 mod conformance;
 mod demo;
+mod emulators;
 mod machine;
 mod run;
 mod stage;

@@ -1,6 +1,7 @@
 //! Every check and every test.
 
 use crate::{
+    emulators,
     machine::{self, Machine, Purpose},
     run::{answer, cargo, npm, npm_ci, program, root, tool, tools, works},
     stage::{Outcome, Stage, Work, clock},
@@ -31,6 +32,7 @@ pub(crate) fn test() -> bool {
         Stage { name: "headless", work: headless },
         Stage { name: "tests", work: most_tests },
         Stage { name: "real parts", work: real_parts },
+        Stage { name: "emulators", work: emulated },
         Stage { name: "desktop", work: desktop },
         Stage { name: "packages", work: packages },
         Stage { name: "simulation", work: simulation },
@@ -226,7 +228,7 @@ fn most_tests(machine: Machine) -> Work {
     let elsewhere = ["simulation", DESKTOP, PACKAGES];
     let here = |name: &&str| !is_real(name) && !elsewhere.contains(name) && (machine.keychain || *name != "keychain");
     let names: Vec<&str> = names.iter().map(String::as_str).filter(here).collect();
-    let skip = NEED_NODE.iter().flat_map(|module| ["--skip", module]);
+    let skip = NEED_NODE.iter().chain(&emulators::NAMES).flat_map(|module| ["--skip", module]);
     let more: Vec<&str> = ["--lib", "--bins", "--"].into_iter().chain(skip).collect();
     let tests = tests_named(machine, &names, &more);
     let examples = cargo(["test"].into_iter().chain(whole(machine)).chain(["--doc"]));
@@ -254,6 +256,18 @@ fn real_parts(machine: Machine) -> Work {
         tests_named(machine, &NEED_NODE_IN, &["--", NEED_NODE[0], NEED_NODE[1]]),
     ];
     Work::Tests { first: first.collect(), tests }
+}
+
+/// The shared queue and ledger, against two emulators of AWS.
+fn emulated(machine: Machine) -> Work {
+    if !machine.builds {
+        return cannot_build();
+    }
+    if let Err(reason) = emulators::install() {
+        return Work::NotRun(format!("the shared queue and ledger, on emulators of AWS: {reason}"));
+    }
+    let more: Vec<&str> = ["--", "--nocapture"].into_iter().chain(emulators::NAMES).collect();
+    Work::Tests { first: Vec::new(), tests: vec![tests_named(machine, &["contract", "system"], &more)] }
 }
 
 /// The real tray and the real window, one test at a time: each has a display and a session bus of its own.

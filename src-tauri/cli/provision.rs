@@ -1,0 +1,88 @@
+//! `chart-relay provision`: what stations share is made, or found to be there and right.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::{
+    complain,
+    person::{Console, Person as _},
+    place::Place,
+};
+use crate::{
+    adapters::aws::{
+        provision::{State, provision},
+        template::{self, Role},
+    },
+    shared,
+    view::words,
+};
+
+#[derive(Debug, Args)]
+pub struct ProvisionArgs {
+    /// Only say what is missing or differs
+    #[arg(long)]
+    dry_run: bool,
+    /// Ask nobody and change nothing: print it, for other tools to make
+    #[arg(long, value_enum, conflicts_with = "dry_run", value_name = "WHAT")]
+    print: Option<Print>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Print {
+    /// A CloudFormation template of queues and tables
+    Cloudformation,
+    /// The least that each role must be allowed to do
+    Policy,
+}
+
+pub async fn run(args: ProvisionArgs, place: &Place) -> ExitCode {
+    match make(args, place).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => complain(&error),
+    }
+}
+
+/// Whether everything is there and right now.
+async fn make(args: ProvisionArgs, place: &Place) -> Result<bool, Box<dyn std::error::Error>> {
+    let Some(shared) = &place.config.shared else {
+        return Err(
+            "There is no [shared] in the configuration: this station works by itself, and nothing is to be made."
+                .into(),
+        );
+    };
+    let wish = shared::wish(&place.config, shared);
+    match args.print {
+        Some(Print::Cloudformation) => {
+            println!("{}", serde_json::to_string_pretty(&template::cloudformation(&wish))?);
+            return Ok(true);
+        }
+        Some(Print::Policy) => {
+            let policies = Role::ALL.map(|role| (role.name().to_owned(), template::policy(&wish, role)));
+            println!("{}", serde_json::to_string_pretty(&serde_json::Map::from_iter(policies))?);
+            return Ok(true);
+        }
+        None => {}
+    }
+    let secrets = place.secrets(Console.can_answer())?;
+    let account = shared::account(shared, &*secrets).await?;
+    let found = provision(&account, &wish, !args.dry_run).await;
+    let found = found.map_err(|fault| format!("{} ({fault})", words::sentence(fault.code)))?;
+    let mut right = true;
+    for one in &found {
+        let said = match &one.state {
+            State::Right => "there and right".to_owned(),
+            State::Created => "made".to_owned(),
+            State::Missing => "missing; it would be made".to_owned(),
+            State::Differs { settings, mended: true } => format!("put right: {}", settings.join(", ")),
+            State::Differs { settings, mended: false } if args.dry_run => format!("differs: {}", settings.join(", ")),
+            State::Differs { settings, mended: false } => {
+                format!("differs, and is left for a person to change: {}", settings.join(", "))
+            }
+        };
+        right &= !matches!(one.state, State::Missing | State::Differs { mended: false, .. });
+        println!("{:<40} {said}", one.what);
+    }
+    Ok(right)
+}
