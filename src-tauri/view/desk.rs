@@ -156,6 +156,8 @@ pub struct RecordName {
     pub label: String,
     /// The clinic's name for the screen.
     pub firm: String,
+    /// There is a name behind it; a message, a poll or a proof has none.
+    pub named: bool,
 }
 
 /// A reason, with the button that leads on, if one does.

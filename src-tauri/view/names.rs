@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::key::{FirmId, RecordKey, StationId};
+use engine::key::{FirmId, Kind, RecordKey, StationId};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
@@ -51,7 +51,12 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     pub fn record(&self, key: &RecordKey) -> RecordName {
-        RecordName { key: key.to_string(), label: self.names.label(key), firm: self.firm(&key.firm) }
+        RecordName {
+            key: key.to_string(),
+            label: self.names.label(key),
+            firm: self.firm(&key.firm),
+            named: key.kind == Kind::Link,
+        }
     }
 
     /// The clinic's name for the screen.

@@ -213,7 +213,12 @@ fn waiting(record: &Record, wanted: &Wanted, at_work: bool) -> QueueState {
 
 fn letter_row(letter: &Letter, context: &Context<'_>) -> QueueRow {
     QueueRow {
-        record: RecordName { key: letter.id.clone(), label: words::UNREADABLE.to_owned(), firm: String::new() },
+        record: RecordName {
+            key: letter.id.clone(),
+            label: words::UNREADABLE.to_owned(),
+            firm: String::new(),
+            named: false,
+        },
         letter: true,
         state: QueueState::NeedsAttention,
         word: words::queue_state(QueueState::NeedsAttention).to_owned(),

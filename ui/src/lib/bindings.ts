@@ -20,7 +20,11 @@ label: string,
 /**
  * The clinic's name for the screen.
  */
-firm: string, };
+firm: string, 
+/**
+ * There is a name behind it; a message, a poll or a proof has none.
+ */
+named: boolean, };
 
 export type Go = "queue-attention" | "queue-waiting" | "locks-overdue" | "resume" | "summary";
 

@@ -61,7 +61,7 @@ class Clinic {
   /** A row that was not there; for the tests. */
   async arrive(key: string) {
     const [like] = queueRows(this.now, 'up-to-date', 0).filter((row) => row.state === 'waiting');
-    this.rows = [{ ...like!, record: { key, label: 'Patient 0NE00', firm: 'Synthetic North' }, state: 'needs-attention', word: 'Needs attention' }, ...this.rows];
+    this.rows = [{ ...like!, record: { key, label: 'Patient 0NE00', firm: 'Synthetic North', named: true }, state: 'needs-attention', word: 'Needs attention' }, ...this.rows];
     await this.push();
   }
 

@@ -13,7 +13,7 @@ export function record(number: number, kind = 'Patient'): RecordName {
     rest >>>= 5;
     return sign;
   });
-  return { key: `synthetic-north/${kind}/${number}`, label: `Patient ${signs.join('')}`, firm: FIRM };
+  return { key: `synthetic-north/${kind}/${number}`, label: `Patient ${signs.join('')}`, firm: FIRM, named: true };
 }
 
 const RIGHTS: Record<Role, Right[]> = {
@@ -185,7 +185,7 @@ export function queueRows(now: number, state: State, many: number): QueueRow[] {
           row(41, { state: 'needs-attention', ago: 2_400, tries: 8, kind: 'Progress note', ...refused }),
           {
             ...row(0, { state: 'needs-attention', ago: 1_900, tries: 1, reason: 'This message cannot be read. It names no record; nothing of the chart is lost by dropping it.', code: 'unreadable' }),
-            record: { key: 'letter-17', label: 'Unreadable message', firm: '' },
+            record: { key: 'letter-17', label: 'Unreadable message', firm: '', named: false },
             letter: true,
             what: 'Unreadable message',
             can_retry: false,
