@@ -212,7 +212,7 @@ async fn a_receiver_waits_no_longer_than_asked(world: impl World) {
     assert!(start.elapsed() < LONG);
 }
 
-async fn no_message_is_handed_to_two_of_many_receivers(world: impl World) {
+async fn no_message_is_handed_to_two_of_many_receivers<W: World>(world: W) {
     let queue = world.queue();
     send(&queue, 0..200).await;
     let receivers: Vec<_> = (0..16)
@@ -226,7 +226,8 @@ async fn no_message_is_handed_to_two_of_many_receivers(world: impl World) {
                         return mine;
                     }
                     assert!(got.len() <= 7);
-                    assert!(queue.acknowledge(&receipts(&got)).await.unwrap().is_empty());
+                    let refused = queue.acknowledge(&receipts(&got)).await.unwrap();
+                    assert!(refused.is_empty() || !W::HANDS_OUT_ONCE, "{refused:?}");
                     mine.extend(got.into_iter().map(|delivery| delivery.id));
                 }
             })
@@ -236,7 +237,7 @@ async fn no_message_is_handed_to_two_of_many_receivers(world: impl World) {
     for receiver in receivers {
         all.extend(receiver.await.unwrap());
     }
-    assert_eq!(all.len(), 200);
+    assert!(all.len() == 200 || !W::HANDS_OUT_ONCE, "{} handed out", all.len());
     assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), 200);
 }
 

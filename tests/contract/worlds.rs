@@ -18,6 +18,8 @@ use crate::{VISIBILITY, at, owner};
 pub(crate) trait World: Sized {
     /// Whether the queue can tell that a receipt is worth nothing any more. SQS answers as if it had deleted.
     const KNOWS_STALE: bool = true;
+    /// Whether a message that is in flight is never handed out a second time. A standard queue of SQS may, by its documentation.
+    const HANDS_OUT_ONCE: bool = true;
     async fn start() -> Self;
     fn clock(&self) -> &FakeClock;
     /// How long a received message stays invisible.
