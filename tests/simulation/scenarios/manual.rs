@@ -130,6 +130,20 @@ async fn a_side_that_is_away_is_the_reason_and_what_waits_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_side_that_went_a_moment_after_its_last_answer_is_named_though_nothing_is_to_be_sent() {
+    let (stage, engine) = settled(&["north"]).await;
+    pass(&stage, &engine, secs(60)).await;
+    stage.rule(|call| match call.op {
+        op if op.starts_with("clinic") => fault(Class::Away, Code::Unreachable),
+        _ => Reaction::Answer,
+    });
+    let (finished, _) = pass(&stage, &engine, secs(60)).await;
+    let obstacles: Vec<_> = finished.obstacles.iter().map(|of| (of.side, of.code)).collect();
+    assert_eq!(obstacles, [(Side::FileMaker, Code::Unreachable)], "{finished:?}");
+    stage.kill(engine).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_quota_is_said_with_the_time_that_is_left() {
     let (stage, engine) = settled(&["north"]).await;
     let throttled = || Reaction::Fail(Fault::new(Class::Wait(Some(secs(22))), Code::Throttled));

@@ -10,9 +10,6 @@ use crate::{
     key::FirmId,
 };
 
-/// An answer this young is as good as a probe.
-const JUST_NOW: Duration = Duration::from_secs(5);
-
 impl Supervisor {
     /// Asks a side that nothing was heard from whether it is there. Outside the retry budget: it is one cheap call at a time.
     pub(super) async fn probe(&self, index: usize) {
@@ -27,9 +24,10 @@ impl Supervisor {
             let Some(connection) = connections.all().remove(&(firm.clone(), side)) else { return };
             let silent = connection.answered.map(|answered| self.shared.clock.elapsed().saturating_sub(answered));
             let quiet = connections.blocked_side(firm, side) == Some(Code::Throttled);
-            // Whoever asks wants to know how it is now; a side that is busy answering knows that without a probe.
-            let fresh_for = if asked { JUST_NOW } else { serves.plan.probe_every };
-            let fresh = connection.health == Health::Up && silent.is_some_and(|silent| silent < fresh_for);
+            // Whoever asks wants to know how it is now: a side can be gone a moment after its last answer.
+            let fresh = !asked
+                && connection.health == Health::Up
+                && silent.is_some_and(|silent| silent < serves.plan.probe_every);
             if !fresh && !quiet {
                 let probe = match side {
                     Side::Fhir => serves.ports.fhir.probe(),
