@@ -11,7 +11,7 @@ use tokio::{
     process::{Child, ChildStdin, Command},
 };
 
-/// Set for the tray alone, and taken out again for the window: see [`super::tray`].
+/// Set for the tray alone, and taken out again for the window: see [`mod@super::tray`].
 pub const TRAY_ONLY: [&str; 2] = ["GDK_GL", super::PLAIN];
 
 #[derive(Debug)]
