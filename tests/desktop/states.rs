@@ -73,8 +73,8 @@ async fn starting_then_up_to_date_then_paused_then_working() {
     shows(&tray, "working", "Syncing").await;
     installation.filemaker().latency(Duration::ZERO);
     shows(&tray, "up-to-date", "Up to date").await;
-    assert!(tray.quit().await.success(), "{}", desk.said());
     assert_eq!(desk.panel.told(), Vec::<String>::new(), "nothing of this is worth an interruption");
+    assert!(tray.quit().await.success(), "{}", desk.said());
 }
 
 #[tokio::test(flavor = "multi_thread")]
