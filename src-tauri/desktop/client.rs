@@ -12,7 +12,7 @@ use std::{
 };
 
 use engine::{
-    action::Action,
+    action::{Action, AsideReason},
     audit::{Found, Search},
     key::RecordKey,
     ledger::{Filter, Record},
@@ -42,7 +42,7 @@ use crate::{
         names::{Context, Names},
         overview::Day,
         picture::{self, Picture},
-        queue::{self, AsideReason, Queue},
+        queue::{self, Queue},
         roles,
     },
 };
@@ -424,7 +424,7 @@ impl Client {
 
     pub async fn set_aside(&self, keys: &[String], reason: AsideReason) -> Result<(), Problem> {
         let keys = record_keys(keys)?;
-        self.act(Action::SetAside { keys, reason: reason.into() }).await
+        self.act(Action::SetAside { keys, reason }).await
     }
 
     pub async fn put_back(&self, keys: &[String]) -> Result<(), Problem> {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use engine::action::AsideReason;
 use tauri::{Emitter as _, Runtime, State, WebviewWindow, ipc::Invoke};
 
 use super::{client::Client, outside, window};
@@ -12,7 +13,7 @@ use crate::view::{
     history::{History, HistoryQuery},
     locks::Locks,
     overview::Day,
-    queue::{AsideReason, Queue},
+    queue::Queue,
 };
 
 type Here<'a> = State<'a, Arc<Client>>;

@@ -1,5 +1,5 @@
 //! The icon of each state: shape first, colour second. One set for dark panels, one for light ones, and one without colour for macOS, which
-//! colours it itself.
+//! colours it itself. Each picture is named in full: `include_image!` takes nothing but a literal.
 
 use tauri::{image::Image, include_image};
 

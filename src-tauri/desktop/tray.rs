@@ -19,6 +19,24 @@ enum Item {
     Submenu(Submenu<Wry>),
 }
 
+impl Item {
+    fn set_text(&self, text: &str) -> tauri::Result<()> {
+        match self {
+            Item::Plain(item) => item.set_text(text),
+            Item::Check(item) => item.set_text(text),
+            Item::Submenu(item) => item.set_text(text),
+        }
+    }
+
+    fn set_enabled(&self, enabled: bool) -> tauri::Result<()> {
+        match self {
+            Item::Plain(item) => item.set_enabled(enabled),
+            Item::Check(item) => item.set_enabled(enabled),
+            Item::Submenu(item) => item.set_enabled(enabled),
+        }
+    }
+}
+
 pub struct Icon {
     icon: TrayIcon,
     items: BTreeMap<Id, Item>,
@@ -82,35 +100,20 @@ impl Icon {
             let before = before.get(&entry.id);
             let text = before.is_none_or(|before| before.text != entry.text);
             let enabled = before.is_none_or(|before| before.enabled != entry.enabled);
-            match (self.items.get(&entry.id), &entry.kind) {
-                (Some(Item::Plain(item)), _) => {
-                    if text {
-                        item.set_text(&entry.text)?;
-                    }
-                    if enabled {
-                        item.set_enabled(entry.enabled)?;
-                    }
-                }
-                (Some(Item::Submenu(item)), _) => {
-                    if text {
-                        item.set_text(&entry.text)?;
-                    }
-                    if enabled {
-                        item.set_enabled(entry.enabled)?;
-                    }
-                }
-                (Some(Item::Check(item)), Kind::Check { checked }) => {
-                    if text {
-                        item.set_text(&entry.text)?;
-                    }
-                    if enabled {
-                        item.set_enabled(entry.enabled)?;
-                    }
-                    if item.is_checked()? != *checked {
-                        item.set_checked(*checked)?;
-                    }
-                }
-                _ => tracing::error!(entry = entry.id.as_str(), "the tray's menu has changed its shape"),
+            let Some(item) = self.items.get(&entry.id) else {
+                tracing::error!(entry = entry.id.as_str(), "the tray's menu has changed its shape");
+                continue;
+            };
+            if text {
+                item.set_text(&entry.text)?;
+            }
+            if enabled {
+                item.set_enabled(entry.enabled)?;
+            }
+            if let (Item::Check(item), Kind::Check { checked }) = (item, &entry.kind)
+                && item.is_checked()? != *checked
+            {
+                item.set_checked(*checked)?;
             }
         }
         self.shown = tray.clone();

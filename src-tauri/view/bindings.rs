@@ -2,9 +2,15 @@
 
 use std::path::Path;
 
+use engine::{action::AsideReason, snapshot::State};
 use ts_rs::{Config, TS};
 
 use super::{audit, desk, history, locks, overview, queue};
+
+fn choice(name: &str, all: &[impl serde::Serialize]) -> String {
+    let values: Vec<_> = all.iter().map(|value| serde_json::to_string(value).unwrap()).collect();
+    format!("\nexport type {name} = {};\n", values.join(" | "))
+}
 
 fn bindings() -> String {
     let config = Config::default().with_large_int("number");
@@ -12,8 +18,10 @@ fn bindings() -> String {
     macro_rules! add {
         ($($of:ty),* $(,)?) => {$( text.push_str(&format!("\nexport {}\n", <$of as TS>::decl(&config))); )*};
     }
+    // The engine's own, which know nothing of TypeScript.
+    text.push_str(&choice("State", &State::ALL));
+    text.push_str(&choice("AsideReason", &AsideReason::ALL));
     add!(
-        desk::State,
         desk::Role,
         desk::Right,
         desk::Detail,
@@ -35,7 +43,6 @@ fn bindings() -> String {
         overview::Day,
         overview::Bin,
         queue::QueueState,
-        queue::AsideReason,
         queue::Queue,
         queue::QueueCount,
         queue::QueueRow,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use engine::snapshot::{self, Verdict};
+/// The seven states of the icon are the engine's verdicts.
+pub use engine::snapshot::State;
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
@@ -57,52 +58,6 @@ impl Settings {
             let closing = date.to_datetime(self.closes).to_zoned(zone.clone()).ok()?.timestamp();
             (closing > now).then_some(closing)
         })
-    }
-}
-
-/// The seven states of the icon, in order of precedence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    NeedsAttention,
-    CannotReach,
-    NoNews,
-    Paused,
-    Working,
-    Starting,
-    UpToDate,
-}
-
-impl State {
-    pub const ALL: [State; 7] = [
-        State::NeedsAttention,
-        State::CannotReach,
-        State::NoNews,
-        State::Paused,
-        State::Working,
-        State::Starting,
-        State::UpToDate,
-    ];
-}
-
-impl From<snapshot::State> for State {
-    fn from(state: snapshot::State) -> Self {
-        match state {
-            snapshot::State::NeedsAttention => State::NeedsAttention,
-            snapshot::State::CannotReach => State::CannotReach,
-            snapshot::State::NoNews => State::NoNews,
-            snapshot::State::Paused => State::Paused,
-            snapshot::State::Working => State::Working,
-            snapshot::State::Starting => State::Starting,
-            snapshot::State::UpToDate => State::UpToDate,
-        }
-    }
-}
-
-impl From<&Verdict> for State {
-    fn from(verdict: &Verdict) -> Self {
-        verdict.state().into()
     }
 }
 
@@ -164,6 +119,7 @@ pub struct RecordName {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Cause {
+    #[cfg_attr(test, ts(type = "State"))]
     pub state: State,
     /// "Can't reach FileMaker since 10:14. Changes are kept."
     pub sentence: String,
@@ -188,6 +144,7 @@ pub enum Go {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Card {
+    #[cfg_attr(test, ts(type = "State"))]
     pub state: State,
     /// The same as the tray's first line.
     pub sentence: String,

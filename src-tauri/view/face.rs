@@ -134,7 +134,7 @@ fn truth(input: &Input<'_>, waited: Duration) -> Look {
     if age > SILENCE {
         return look(State::NoNews, words::no_news(age), snapshot.at);
     }
-    let state = State::from(&snapshot.verdict);
+    let state = snapshot.verdict.state();
     if snapshot.phase == Phase::Draining && state > State::Paused {
         return look(State::Working, words::FINISHING.to_owned(), snapshot.at);
     }

@@ -59,6 +59,7 @@ pub struct Bin {
     /// RFC 3339.
     pub from: String,
     /// The state that lasted longest; none: the program did not run.
+    #[cfg_attr(test, ts(type = "State | null"))]
     pub state: Option<super::desk::State>,
     pub sent: u64,
     /// Records that came to need attention.

@@ -277,7 +277,7 @@ pub fn day(journal: &Journal, now: Timestamp, zone: &TimeZone) -> Day {
         let within = |part| bin.and_then(|bin| bin.latency.within(part)).map(|time| time.as_millis() as u64);
         Bin {
             from: words::instant(from),
-            state: bin.and_then(|bin| bin.dominant()).map(State::from),
+            state: bin.and_then(|bin| bin.dominant()),
             sent: bin.map_or(0, |bin| bin.sent),
             failed: bin.map_or(0, |bin| bin.failed),
             p50_ms: within(0.5),
@@ -309,7 +309,7 @@ pub fn summary(input: &Input<'_>, version: &str) -> String {
     if !age.is_zero() {
         lines.push(format!("{}; everything below is from then.", words::no_news(age.unsigned_abs())));
     }
-    lines.push(format!("State: {:?} ({:?})", State::from(&snapshot.verdict), snapshot.phase));
+    lines.push(format!("State: {:?} ({:?})", snapshot.verdict.state(), snapshot.phase));
     lines.extend(snapshot.fatal.map(|code| format!("Ended by: {code}")));
     lines.extend(snapshot.pause.as_ref().map(|pause| format!("Paused until {}", words::instant(pause.until))));
     let mut clinics: Vec<_> = snapshot.connections.iter().map(|connection| &connection.firm).collect();

@@ -31,28 +31,6 @@ pub enum QueueState {
     SetAside,
 }
 
-/// Why a person sets something aside. A choice, so that no name is typed into it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "kebab-case")]
-pub enum AsideReason {
-    EnteredByHand,
-    NotNeeded,
-    Duplicate,
-    AskedIt,
-}
-
-impl From<AsideReason> for engine::action::AsideReason {
-    fn from(reason: AsideReason) -> Self {
-        match reason {
-            AsideReason::EnteredByHand => Self::EnteredByHand,
-            AsideReason::NotNeeded => Self::NotNeeded,
-            AsideReason::Duplicate => Self::Duplicate,
-            AsideReason::AskedIt => Self::AskedIt,
-        }
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Queue {
@@ -246,7 +224,7 @@ fn banner(listed: &Listed, snapshot: Option<&Snapshot>, context: &Context<'_>) -
     if let Some(pause) = &snapshot.pause {
         return Some(format!("{}. {}", words::paused(pause, context.now, context.zone), words::WAITS_IS_KEPT));
     }
-    if State::from(&snapshot.verdict) == State::CannotReach {
+    if snapshot.verdict.state() == State::CannotReach {
         return Some(words::status(snapshot, context.zone));
     }
     let throttled = listed.wanted.iter().filter_map(|record| record.wanted);

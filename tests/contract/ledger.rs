@@ -17,87 +17,38 @@ use crate::{
     worlds::{Lasting, Memory, MiniStack, Moto, Sqlite, World},
 };
 
-suite!(sqlite: crate::ledger::Sqlite =>
-    taking_creates_the_record_and_raises_the_epoch
-    a_lease_of_another_station_is_busy_until_its_stamp_stands_still
-    a_station_takes_back_its_own_lease
-    one_of_many_takers_wins
-    many_keys_are_taken_at_once
-    renewing_raises_the_beat_of_our_own_leases_only
-    saving_needs_the_lease_and_keeps_it
-    a_lost_lease_changes_nothing_and_spoils_no_other
-    a_run_that_is_done_is_no_longer_wanted
-    a_run_that_ends_later_is_wanted_again
-    a_mark_during_the_run_is_not_forgotten
-    a_run_that_ends_dead_waits_for_a_new_mark
-    marks_join_to_the_earliest
-    what_is_due_comes_in_the_order_it_became_due
-    pages_follow_the_order_of_keys
-    the_survey_counts
-    dead_records_are_put_aside_and_back
-    letters_are_buried_once
-    everything_survives_a_crash
+/// What every implementation promises; one that lasts promises more.
+macro_rules! promises {
+    ($implementation:ident: $world:path $(, and $more:ident)*) => {
+        suite!($implementation: $world =>
+            taking_creates_the_record_and_raises_the_epoch
+            a_lease_of_another_station_is_busy_until_its_stamp_stands_still
+            a_station_takes_back_its_own_lease
+            one_of_many_takers_wins
+            many_keys_are_taken_at_once
+            renewing_raises_the_beat_of_our_own_leases_only
+            saving_needs_the_lease_and_keeps_it
+            a_lost_lease_changes_nothing_and_spoils_no_other
+            a_run_that_is_done_is_no_longer_wanted
+            a_run_that_ends_later_is_wanted_again
+            a_mark_during_the_run_is_not_forgotten
+            a_run_that_ends_dead_waits_for_a_new_mark
+            marks_join_to_the_earliest
+            what_is_due_comes_in_the_order_it_became_due
+            pages_follow_the_order_of_keys
+            the_survey_counts
+            dead_records_are_put_aside_and_back
+            letters_are_buried_once
+            $($more)*
+        );
+    };
+}
+promises!(sqlite: crate::ledger::Sqlite,
+    and everything_survives_a_crash
 );
-suite!(memory: crate::ledger::Memory =>
-    taking_creates_the_record_and_raises_the_epoch
-    a_lease_of_another_station_is_busy_until_its_stamp_stands_still
-    a_station_takes_back_its_own_lease
-    one_of_many_takers_wins
-    many_keys_are_taken_at_once
-    renewing_raises_the_beat_of_our_own_leases_only
-    saving_needs_the_lease_and_keeps_it
-    a_lost_lease_changes_nothing_and_spoils_no_other
-    a_run_that_is_done_is_no_longer_wanted
-    a_run_that_ends_later_is_wanted_again
-    a_mark_during_the_run_is_not_forgotten
-    a_run_that_ends_dead_waits_for_a_new_mark
-    marks_join_to_the_earliest
-    what_is_due_comes_in_the_order_it_became_due
-    pages_follow_the_order_of_keys
-    the_survey_counts
-    dead_records_are_put_aside_and_back
-    letters_are_buried_once
-);
-suite!(ministack: crate::ledger::MiniStack =>
-    taking_creates_the_record_and_raises_the_epoch
-    a_lease_of_another_station_is_busy_until_its_stamp_stands_still
-    a_station_takes_back_its_own_lease
-    one_of_many_takers_wins
-    many_keys_are_taken_at_once
-    renewing_raises_the_beat_of_our_own_leases_only
-    saving_needs_the_lease_and_keeps_it
-    a_lost_lease_changes_nothing_and_spoils_no_other
-    a_run_that_is_done_is_no_longer_wanted
-    a_run_that_ends_later_is_wanted_again
-    a_mark_during_the_run_is_not_forgotten
-    a_run_that_ends_dead_waits_for_a_new_mark
-    marks_join_to_the_earliest
-    what_is_due_comes_in_the_order_it_became_due
-    pages_follow_the_order_of_keys
-    the_survey_counts
-    dead_records_are_put_aside_and_back
-    letters_are_buried_once
-);
-suite!(moto: crate::ledger::Moto =>
-    taking_creates_the_record_and_raises_the_epoch
-    a_lease_of_another_station_is_busy_until_its_stamp_stands_still
-    a_station_takes_back_its_own_lease
-    one_of_many_takers_wins
-    many_keys_are_taken_at_once
-    renewing_raises_the_beat_of_our_own_leases_only
-    saving_needs_the_lease_and_keeps_it
-    a_lost_lease_changes_nothing_and_spoils_no_other
-    a_run_that_is_done_is_no_longer_wanted
-    a_run_that_ends_later_is_wanted_again
-    a_mark_during_the_run_is_not_forgotten
-    a_run_that_ends_dead_waits_for_a_new_mark
-    marks_join_to_the_earliest
-    what_is_due_comes_in_the_order_it_became_due
-    pages_follow_the_order_of_keys
-    the_survey_counts
-    dead_records_are_put_aside_and_back
-    letters_are_buried_once
-);
+promises!(memory: crate::ledger::Memory);
+promises!(ministack: crate::ledger::MiniStack);
+promises!(moto: crate::ledger::Moto);
 
 const TERM: Duration = Duration::from_secs(60);
 const HORIZON: Duration = Duration::from_secs(3600);

@@ -24,7 +24,7 @@ use jiff::Timestamp;
 
 /// Every implementation of one kind of port runs each of these functions as a test of its own.
 macro_rules! suite {
-    ($implementation:ident: $world:ty => $($test:ident)*) => {
+    ($implementation:ident: $world:path => $($test:ident)*) => {
         mod $implementation {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {

@@ -9,64 +9,33 @@ use crate::{
     worlds::{Lasting, Memory, MiniStack, Moto, Sqlite, World},
 };
 
-suite!(sqlite: crate::queue::Sqlite =>
-    what_is_sent_is_received_in_order_with_its_particulars
-    a_received_message_is_hidden_and_comes_again_after_its_time
-    acknowledging_deletes_for_good_and_tells_what_it_could_not_delete
-    a_receipt_is_worth_nothing_once_the_message_was_received_again
-    an_extended_delivery_stays_hidden
-    a_released_delivery_is_visible_at_once
-    a_waiting_receiver_gets_what_is_sent_meanwhile
-    a_waiting_receiver_gets_what_is_released_meanwhile
-    a_receiver_waits_no_longer_than_asked
-    no_message_is_handed_to_two_of_many_receivers
-    bodies_are_kept_byte_for_byte
-    depth_counts_waiting_and_in_flight
-    a_receiver_that_gave_up_keeps_nothing_hidden
-    what_was_acknowledged_stays_so_over_a_crash_and_the_rest_is_visible_at_once
+/// What every implementation promises; one that lasts promises more.
+macro_rules! promises {
+    ($implementation:ident: $world:path $(, and $more:ident)*) => {
+        suite!($implementation: $world =>
+            what_is_sent_is_received_in_order_with_its_particulars
+            a_received_message_is_hidden_and_comes_again_after_its_time
+            acknowledging_deletes_for_good_and_tells_what_it_could_not_delete
+            a_receipt_is_worth_nothing_once_the_message_was_received_again
+            an_extended_delivery_stays_hidden
+            a_released_delivery_is_visible_at_once
+            a_waiting_receiver_gets_what_is_sent_meanwhile
+            a_waiting_receiver_gets_what_is_released_meanwhile
+            a_receiver_waits_no_longer_than_asked
+            no_message_is_handed_to_two_of_many_receivers
+            bodies_are_kept_byte_for_byte
+            depth_counts_waiting_and_in_flight
+            $($more)*
+        );
+    };
+}
+promises!(sqlite: crate::queue::Sqlite,
+    and a_receiver_that_gave_up_keeps_nothing_hidden,
+    and what_was_acknowledged_stays_so_over_a_crash_and_the_rest_is_visible_at_once
 );
-suite!(memory: crate::queue::Memory =>
-    what_is_sent_is_received_in_order_with_its_particulars
-    a_received_message_is_hidden_and_comes_again_after_its_time
-    acknowledging_deletes_for_good_and_tells_what_it_could_not_delete
-    a_receipt_is_worth_nothing_once_the_message_was_received_again
-    an_extended_delivery_stays_hidden
-    a_released_delivery_is_visible_at_once
-    a_waiting_receiver_gets_what_is_sent_meanwhile
-    a_waiting_receiver_gets_what_is_released_meanwhile
-    a_receiver_waits_no_longer_than_asked
-    no_message_is_handed_to_two_of_many_receivers
-    bodies_are_kept_byte_for_byte
-    depth_counts_waiting_and_in_flight
-);
-suite!(ministack: crate::queue::MiniStack =>
-    what_is_sent_is_received_in_order_with_its_particulars
-    a_received_message_is_hidden_and_comes_again_after_its_time
-    acknowledging_deletes_for_good_and_tells_what_it_could_not_delete
-    a_receipt_is_worth_nothing_once_the_message_was_received_again
-    an_extended_delivery_stays_hidden
-    a_released_delivery_is_visible_at_once
-    a_waiting_receiver_gets_what_is_sent_meanwhile
-    a_waiting_receiver_gets_what_is_released_meanwhile
-    a_receiver_waits_no_longer_than_asked
-    no_message_is_handed_to_two_of_many_receivers
-    bodies_are_kept_byte_for_byte
-    depth_counts_waiting_and_in_flight
-);
-suite!(moto: crate::queue::Moto =>
-    what_is_sent_is_received_in_order_with_its_particulars
-    a_received_message_is_hidden_and_comes_again_after_its_time
-    acknowledging_deletes_for_good_and_tells_what_it_could_not_delete
-    a_receipt_is_worth_nothing_once_the_message_was_received_again
-    an_extended_delivery_stays_hidden
-    a_released_delivery_is_visible_at_once
-    a_waiting_receiver_gets_what_is_sent_meanwhile
-    a_waiting_receiver_gets_what_is_released_meanwhile
-    a_receiver_waits_no_longer_than_asked
-    no_message_is_handed_to_two_of_many_receivers
-    bodies_are_kept_byte_for_byte
-    depth_counts_waiting_and_in_flight
-);
+promises!(memory: crate::queue::Memory);
+promises!(ministack: crate::queue::MiniStack);
+promises!(moto: crate::queue::Moto);
 
 fn message(number: u32) -> Message {
     Message { id: format!("id-{number}"), group: format!("group-{}", number % 3), body: format!("body {number}") }

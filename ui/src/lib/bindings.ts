@@ -2,6 +2,8 @@
 
 export type State = "needs-attention" | "cannot-reach" | "no-news" | "paused" | "working" | "starting" | "up-to-date";
 
+export type AsideReason = "entered-by-hand" | "not-needed" | "duplicate" | "asked-it";
+
 export type Role = "front-desk" | "manager" | "clinician" | "it";
 
 export type Right = "sync-now" | "pause" | "mend" | "mend-many" | "drop" | "reveal" | "details" | "verify-audit";
@@ -179,8 +181,6 @@ failed: number,
 p50_ms: number | null, p95_ms: number | null, };
 
 export type QueueState = "needs-attention" | "waiting-for-record" | "trying-again" | "in-progress" | "waiting" | "set-aside";
-
-export type AsideReason = "entered-by-hand" | "not-needed" | "duplicate" | "asked-it";
 
 export type Queue = { 
 /**
