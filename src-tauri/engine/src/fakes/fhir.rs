@@ -1,0 +1,101 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use super::lock;
+use crate::{
+    error::Fault,
+    key::{ResourceId, ResourceType},
+    ports::{Change, Changes, Clock, FhirServer, PageToken, Read, Resource},
+};
+
+/// A FHIR server in memory. Versions count from 1 for each resource.
+#[derive(Debug)]
+pub struct MemoryFhir {
+    clock: Arc<dyn Clock>,
+    resources: Mutex<BTreeMap<(ResourceType, ResourceId), Kept>>,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    version: u64,
+    last_updated: Timestamp,
+    /// None once deleted.
+    json: Option<Json>,
+}
+
+impl MemoryFhir {
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, resources: Mutex::default() })
+    }
+
+    /// Writes a version as the portal would; answers with its number.
+    pub fn put(&self, resource: &ResourceType, id: &ResourceId, json: Option<Json>) -> u64 {
+        let mut resources = lock(&self.resources);
+        let kept = resources.entry((resource.clone(), id.clone())).or_insert_with(|| Kept {
+            version: 0,
+            last_updated: Timestamp::MIN,
+            json: None,
+        });
+        kept.version += 1;
+        kept.last_updated = self.clock.now();
+        kept.json = json;
+        kept.version
+    }
+
+    /// What is there now, with its version.
+    pub fn current(&self, resource: &ResourceType, id: &ResourceId) -> Option<(u64, Json)> {
+        let resources = lock(&self.resources);
+        let kept = resources.get(&(resource.clone(), id.clone()))?;
+        Some((kept.version, kept.json.clone()?))
+    }
+}
+
+#[async_trait]
+impl FhirServer for MemoryFhir {
+    async fn read(&self, resource: &ResourceType, id: &ResourceId) -> Result<Read, Fault> {
+        Ok(match lock(&self.resources).get(&(resource.clone(), id.clone())) {
+            None => Read::Missing,
+            Some(Kept { json: None, .. }) => Read::Gone,
+            Some(Kept { version, json: Some(json), .. }) => Read::Found(Resource {
+                resource: resource.clone(),
+                id: id.clone(),
+                version: version.to_string(),
+                json: json.clone(),
+            }),
+        })
+    }
+
+    async fn changes(
+        &self,
+        resource: &ResourceType,
+        since: Option<Timestamp>,
+        page: Option<&PageToken>,
+    ) -> Result<Changes, Fault> {
+        const PAGE: usize = 20;
+        let from: usize = page.and_then(|page| page.0.parse().ok()).unwrap_or_default();
+        let mut all: Vec<_> = lock(&self.resources)
+            .iter()
+            .filter(|((of, _), kept)| of == resource && kept.json.is_some())
+            .filter(|(_, kept)| since.is_none_or(|since| kept.last_updated >= since))
+            .map(|((_, id), kept)| Change {
+                id: id.clone(),
+                version: kept.version.to_string(),
+                last_updated: kept.last_updated,
+            })
+            .collect();
+        all.sort_by(|a, b| (a.last_updated, &a.id).cmp(&(b.last_updated, &b.id)));
+        let next = (all.len() > from + PAGE).then(|| PageToken((from + PAGE).to_string()));
+        let changes = all.into_iter().skip(from).take(PAGE).collect();
+        Ok(Changes { changes, next, server_time: Some(self.clock.now()) })
+    }
+
+    async fn probe(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}

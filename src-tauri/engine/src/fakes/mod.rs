@@ -1,0 +1,24 @@
+//! In-memory ports for tests: they keep the contracts of [`crate::ports`] exactly and fail never. Whoever wants faults wraps
+//! them. Time is tokio's, which tests pause.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+mod audit;
+mod clinic;
+mod clock;
+mod fhir;
+mod ledger;
+mod notes;
+mod queue;
+
+pub use audit::MemoryAudit;
+pub use clinic::MemoryClinic;
+pub use clock::FakeClock;
+pub use fhir::MemoryFhir;
+pub use ledger::MemoryLedger;
+pub use notes::MemoryNotes;
+pub use queue::MemoryQueue;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
