@@ -13,7 +13,7 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use chart_relay::adapters::{clock::SystemClock, sqlite::Database};
 use engine::{
-    hint::{Hint, Origin, encode},
+    hint::{Hint, Origin, Subject, encode},
     key::{BootId, FirmId, ResourceId, ResourceType, StationId},
     keys::ClinicKey,
     ledger::Owner,
@@ -62,11 +62,11 @@ fn message(number: usize) -> Message {
     let hint = Hint {
         firm: FirmId::new("north").unwrap(),
         resource: ResourceType::new("Observation").unwrap(),
-        id: ResourceId::new(format!("synthetic-{number:08}")).unwrap(),
+        subject: Subject::Resource(ResourceId::new(format!("synthetic-{number:08}")).unwrap()),
         origin: Origin::Poll,
         at: Timestamp::from_second(1_800_000_000).unwrap(),
     };
-    Message { id: format!("m-{number:08}"), group: hint.id.to_string(), body: encode(vec![hint]) }
+    Message { id: format!("m-{number:08}"), group: hint.key().to_string(), body: encode(vec![hint]) }
 }
 
 async fn timed<T>(times: &mut Vec<Duration>, work: impl Future<Output = T>) -> T {

@@ -28,7 +28,7 @@ use chart_relay::{
     wiring::{Connected, Relay},
 };
 use engine::{
-    hint::{self, Hint, Origin},
+    hint::{self, Hint, Origin, Subject},
     key::{FirmId, RecordKey, ResourceId, ResourceType},
     keys::ClinicKey,
     ports::{Clock, Message},
@@ -155,7 +155,7 @@ async fn relay_rate(sessions: usize, runs: usize) -> f64 {
                 let hint = Hint {
                     firm: firm.clone(),
                     resource: patient.clone(),
-                    id,
+                    subject: Subject::Resource(id),
                     origin: Origin::Push,
                     at: Timestamp::now(),
                 };

@@ -276,7 +276,7 @@ async fn unknown(action: &Action, ledger: &dyn engine::ports::Ledger) -> Result<
     match action {
         Action::Retry { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
             for key in keys {
-                if key.kind != Kind::Link || ledger.read(key).await?.is_none() {
+                if !key.kind.is_run() || ledger.read(key).await?.is_none() {
                     return Ok(Some(key.to_string()));
                 }
             }

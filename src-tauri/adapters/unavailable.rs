@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use engine::{
     error::{Class, Fault},
-    key::{ResourceId, ResourceType},
-    ports::{Changes, ClinicDatabase, FhirServer, PageToken, Read},
+    key::{ResourceId, ResourceType, RowUuid},
+    ports::{Changes, ClinicDatabase, FhirServer, PageToken, Read, RowChanges},
     row::{Fields, ModId, Row, RowId, Table},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime};
 
 #[derive(Debug)]
 pub struct Unavailable(Fault);
@@ -49,6 +49,23 @@ impl FhirServer for Unavailable {
 #[async_trait]
 impl ClinicDatabase for Unavailable {
     async fn find(&self, _table: &Table, _key: &str) -> Result<Option<Row>, Fault> {
+        self.answer()
+    }
+
+    async fn find_row(&self, _table: &Table, _uuid: &RowUuid) -> Result<Option<Row>, Fault> {
+        self.answer()
+    }
+
+    async fn changed(
+        &self,
+        _table: &Table,
+        _since: Option<DateTime>,
+        _page: Option<&PageToken>,
+    ) -> Result<RowChanges, Fault> {
+        self.answer()
+    }
+
+    async fn adopt(&self, _table: &Table, _row: &RowId, _expected: &ModId, _key: &str) -> Result<ModId, Fault> {
         self.answer()
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use engine::{
     error::Fault,
-    hint::{self, Hint, Origin},
+    hint::{self, Hint, Origin, Subject},
     key::{FirmId, RecordKey, ResourceId, ResourceType},
     ports::Message,
     proof,
@@ -217,7 +217,8 @@ impl Clinic {
     /// One event three times, as a webhook that is delivered again and again.
     pub(super) async fn hint_thrice(&self, relay: &Relay, of: &ResourceType, id: &ResourceId) -> Result<(), Fault> {
         let firm = FirmId::new("synthetic-north").expect("a plain word");
-        let hint = Hint { firm, resource: of.clone(), id: id.clone(), origin: Origin::Push, at: Timestamp::now() };
+        let subject = Subject::Resource(id.clone());
+        let hint = Hint { firm, resource: of.clone(), subject, origin: Origin::Push, at: Timestamp::now() };
         let message = |_| Message {
             id: format!("demo-{:032x}", rand::random::<u128>()),
             group: hint.key().to_string(),

@@ -97,8 +97,9 @@ fn lock(record: &Record, held: &Held, group: LockGroup, context: &Context<'_>) -
             Kind::Link => words::to_filemaker(resource),
             Kind::Cursor => words::reads_chart(resource),
             Kind::Proof => words::tries_key(resource),
+            Kind::Row => words::to_chart(resource),
         },
-        behind: (record.key.kind == Kind::Link && record.wanted.is_some()).then(|| words::BEHIND.to_owned()),
+        behind: (record.key.kind.is_run() && record.wanted.is_some()).then(|| words::BEHIND.to_owned()),
         sentence: match group {
             _ if endless => words::LOCK_ENDLESS.to_owned(),
             LockGroup::Overdue => words::LOCK_OVERDUE.to_owned(),

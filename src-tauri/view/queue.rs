@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use engine::{
     error::Code,
-    key::{Kind, RecordKey},
+    key::RecordKey,
     ledger::{Record, Wanted},
     snapshot::Snapshot,
 };
@@ -105,7 +105,7 @@ pub struct Listed {
 pub fn queue(listed: &Listed, snapshot: Option<&Snapshot>, context: &Context<'_>) -> Queue {
     let running = snapshot.map_or(&[][..], |snapshot| &snapshot.running);
     // A record may come to its end between two questions: the later answer holds.
-    let records = listed.dead.iter().chain(&listed.wanted).filter(|record| record.key.kind == Kind::Link);
+    let records = listed.dead.iter().chain(&listed.wanted).filter(|record| record.key.kind.is_run());
     let mut seen = BTreeSet::new();
     let mut rows: Vec<_> = records
         .filter(|record| seen.insert(&record.key))

@@ -88,6 +88,7 @@ fn table(layout: &str, fields: &[(&str, FieldType)]) -> Table {
     Table {
         layout: layout.to_owned(),
         key_field: "FhirId".to_owned(),
+        changes: None,
         fields: fields.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
     }
 }

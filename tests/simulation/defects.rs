@@ -13,17 +13,17 @@ use engine::{
     error::{Class, Code, Fault},
     fakes::MemoryLedger,
     hint,
-    key::{FirmId, RecordKey, ResourceId, ResourceType},
+    key::{FirmId, RecordKey, ResourceId, ResourceType, RowUuid},
     ledger::{Claim, Commit, DeadLetter, Filter, Finish, Held, Lease, LedgerError, Record, Survey, Take, Want},
     mapping::{Absent, Mapping},
     ports::{
         AuditLog, Changes, ClinicDatabase, Delivery, Depth, FhirServer, FirmPorts, Ledger, Message, PageToken, Queue,
-        Read, Receipt,
+        Read, Receipt, RowChanges,
     },
     row::{Fields, ModId, Row, RowId, Table},
     settings::{PollPlan, Settings},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defect {
@@ -376,6 +376,23 @@ impl ClinicDatabase for BrokenClinic {
             return row.map(|_| None).or(Ok(None));
         }
         self.refused(row)
+    }
+
+    async fn find_row(&self, table: &Table, uuid: &RowUuid) -> Result<Option<Row>, Fault> {
+        self.1.find_row(table, uuid).await
+    }
+
+    async fn changed(
+        &self,
+        table: &Table,
+        since: Option<DateTime>,
+        page: Option<&PageToken>,
+    ) -> Result<RowChanges, Fault> {
+        self.1.changed(table, since, page).await
+    }
+
+    async fn adopt(&self, table: &Table, row: &RowId, expected: &ModId, key: &str) -> Result<ModId, Fault> {
+        self.refused(self.1.adopt(table, row, expected, key).await)
     }
 
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {

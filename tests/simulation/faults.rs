@@ -8,15 +8,15 @@ use engine::{
     audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::{Class, Code, Fault},
     fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryQueue},
-    key::{FirmId, RecordKey, ResourceId, ResourceType},
+    key::{FirmId, RecordKey, ResourceId, ResourceType, RowUuid},
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
     ports::{
         AuditLog, Changes, ClinicDatabase, Delivery, Depth, FhirServer, Ledger, Message, PageToken, Queue, Read,
-        Receipt,
+        Receipt, RowChanges,
     },
     row::{Fields, ModId, Row, RowId, Table, Value},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime};
 use tokio::sync::Notify;
 
 use crate::{
@@ -333,6 +333,31 @@ impl ClinicDatabase for FaultyClinic {
         self.0.script.clinic_side()?;
         let row = self.1.find(table, key).await?;
         self.0.after(Ok(row), || Err(Fault::new(Class::Retry, Code::TimedOut))).await
+    }
+
+    async fn find_row(&self, table: &Table, uuid: &RowUuid) -> Result<Option<Row>, Fault> {
+        self.0.before(away()).await?;
+        self.0.script.clinic_side()?;
+        let row = self.1.find_row(table, uuid).await?;
+        self.0.after(Ok(row), || Err(Fault::new(Class::Retry, Code::TimedOut))).await
+    }
+
+    async fn changed(
+        &self,
+        table: &Table,
+        since: Option<DateTime>,
+        page: Option<&PageToken>,
+    ) -> Result<RowChanges, Fault> {
+        self.0.before(away()).await?;
+        self.0.script.clinic_side()?;
+        let changes = self.1.changed(table, since, page).await?;
+        self.0.after(Ok(changes), || Err(Fault::new(Class::Retry, Code::TimedOut))).await
+    }
+
+    async fn adopt(&self, table: &Table, row: &RowId, expected: &ModId, key: &str) -> Result<ModId, Fault> {
+        let clinic = self.1.clone();
+        let (table, row, expected, key) = (table.clone(), row.clone(), expected.clone(), key.to_owned());
+        self.write(async move { clinic.adopt(&table, &row, &expected, &key).await }).await
     }
 
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {

@@ -12,10 +12,10 @@ use serde_json::{Map, Value as Json, json};
 use tokio::net::lookup_host;
 
 use super::{
-    FileMaker, MANY,
+    FileMaker,
     client::{Answer, Call, Failure},
     errors::{self, Kind},
-    id,
+    rows::id,
 };
 use crate::adapters::{
     doctor::Step,
@@ -128,7 +128,7 @@ impl FileMaker {
         }
     }
 
-    fn get(&self, layout: Option<&str>, path: &[&str], query: Vec<(&'static str, &'static str)>) -> Call {
+    fn get(&self, layout: Option<&str>, path: &[&str], query: Vec<(&'static str, String)>) -> Call {
         let path =
             ["databases", &self.pool.client.database, "layouts"].into_iter().chain(layout).chain(path.iter().copied());
         Call {
@@ -211,7 +211,7 @@ impl FileMaker {
 
     async fn read_one(&self, table: &Table) -> Step {
         let name = format!("read {}", table.layout);
-        match self.pool.call(self.get(Some(&table.layout), &["records"], vec![("_limit", "1")])).await {
+        match self.pool.call(self.get(Some(&table.layout), &["records"], vec![("_limit", "1".to_owned())])).await {
             Ok(answer) => {
                 let rows = answer.response.pointer("/dataInfo/totalRecordCount").map(Json::to_string);
                 Step::passed(
@@ -311,15 +311,14 @@ impl FileMaker {
 
     /// Deletes every record with this key and looks whether they are gone.
     async fn sweep(&self, table: &Table, key: &str) -> Result<usize, Fault> {
-        let (rows, _) = self.look(table, key, MANY).await?;
+        let rows = self.all_of(table, key).await?;
         for row in &rows {
             let rest = ["records", row.id.0.as_str()];
             let deleted = self.pool.call(self.call(Kind::Delete, Method::DELETE, &table.layout, &rest, None)).await;
             // 101: it is gone already.
             deleted.map(drop).or_else(|fault| if fault.class == Class::Stale { Ok(()) } else { Err(fault) })?;
         }
-        let (left, _) = self.look(table, key, MANY).await?;
-        if left.is_empty() {
+        if self.all_of(table, key).await?.is_empty() {
             Ok(rows.len())
         } else {
             Err(Fault::new(Class::Stop, Code::BadAnswer).on(table.layout.as_str()))

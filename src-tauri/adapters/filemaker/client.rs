@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use engine::error::Fault;
+use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{
     Method, Response,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue},
 };
 use serde_json::{Value as Json, json};
 use url::Url;
@@ -20,7 +21,7 @@ use crate::adapters::{
     transport::{self, NoAnswer},
 };
 
-/// More than any answer of ours can be: two rows, or a layout's description.
+/// More than any answer of ours can be: a page of rows, or a layout's description.
 const LARGEST_ANSWER: usize = 16 << 20;
 
 /// How long an unused connection is kept: less than the 5 s after which an Apache httpd closes it (its default
@@ -36,6 +37,8 @@ pub(super) struct Answer {
     pub(super) code: i64,
     /// Patient data.
     pub(super) response: Json,
+    /// The host's own clock, as its web server gives it in the `Date` header (RFC 9110, 6.6.1).
+    pub(super) host_time: Option<Timestamp>,
 }
 
 /// Why FileMaker's engine said nothing that can be read.
@@ -54,7 +57,7 @@ pub(super) struct Call {
     pub(super) layout: Option<String>,
     /// Parts of the path behind the base; each is escaped on its own.
     pub(super) path: Vec<String>,
-    pub(super) query: Vec<(&'static str, &'static str)>,
+    pub(super) query: Vec<(&'static str, String)>,
     pub(super) body: Option<Json>,
 }
 
@@ -170,6 +173,8 @@ fn sensitive(text: &Secret) -> Result<HeaderValue, Fault> {
 /// `{"response":{..},"messages":[{"code":"0",..}]}`, whatever the status.
 async fn read(mut response: Response) -> Result<Answer, Failure> {
     let status = response.status().as_u16();
+    let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
+    let host_time = date.and_then(|date| rfc2822::parse(date).ok()).map(|date| date.timestamp());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Failure::NoAnswer(NoAnswer::of(&error)))? {
         if body.len() + chunk.len() > LARGEST_ANSWER {
@@ -184,5 +189,5 @@ async fn read(mut response: Response) -> Result<Answer, Failure> {
         _ => None,
     });
     let response = envelope.get_mut("response").map_or_else(|| json!({}), Json::take);
-    code.map(|code| Answer { code, response }).ok_or(Failure::NotJson(status))
+    code.map(|code| Answer { code, response, host_time }).ok_or(Failure::NotJson(status))
 }

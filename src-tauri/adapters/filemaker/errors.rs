@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     fn of(kind: Kind, code: i64) -> Fault {
-        let answer = Answer { code, response: Json::Null };
+        let answer = Answer { code, response: Json::Null, host_time: None };
         judge(kind, Ok(answer), "Clinic", Some("API_Patient")).err().unwrap()
     }
 

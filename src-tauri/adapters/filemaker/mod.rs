@@ -1,7 +1,7 @@
 //! The clinic's database: FileMaker Server through its Data API (v2), as the engine's [`ClinicDatabase`].
 //!
 //! `errors` says what every answer means, `session` keeps the few sessions that a host has room for, `find` and `values`
-//! speak FileMaker's languages, `check` is the doctor. Facts and their evidence are those of the Claris Data API guide
+//! speak FileMaker's languages, `rows` reads and lists rows, `check` is the doctor. Facts and their evidence are those of the Claris Data API guide
 //! (help.claris.com/en/data-api-guide) and of public clients; nothing in here was tried on a licensed FileMaker Server.
 //!
 //! **Outcomes.** A write whose answer is lost is `Unknown`, and nothing here repeats it. The one exception is code 952, which
@@ -12,25 +12,29 @@ mod check;
 mod client;
 mod errors;
 mod find;
+mod rows;
 mod session;
 mod values;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use engine::{
     error::{Class, Code, Fault},
-    ports::{ClinicDatabase, Clock},
+    key::RowUuid,
+    ports::{ClinicDatabase, Clock, PageToken, RowChanges},
     row::{Fields, ModId, Row, RowId, Table},
 };
+use jiff::civil::DateTime;
 use reqwest::Method;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 pub use check::Proof;
 
 use self::{
     client::{Call, Client},
     errors::Kind,
+    rows::{Name, field_data, id},
     session::{Limits, Pool},
 };
 use super::{secret::Secret, transport::Trust};
@@ -118,12 +122,6 @@ pub struct FileMaker {
     read_timeout: Duration,
 }
 
-/// Rows asked for: one, and another that must not be.
-const FEW: &str = "2";
-/// Asked for when the few may have hidden the right one: `==` ignores case, a key does not.
-const MANY: &str = "500";
-const MANY_ROWS: usize = 500;
-
 impl FileMaker {
     /// Sends nothing yet.
     ///
@@ -155,48 +153,34 @@ impl FileMaker {
         }
     }
 
-    /// Rows whose key is exactly `key`, and whether there were as many as asked for.
-    async fn look(&self, table: &Table, key: &str, limit: &str) -> Result<(Vec<Row>, usize), Fault> {
-        let criterion = Map::from_iter([(table.key_field.clone(), Json::from(find::exactly(key)))]);
-        let body = json!({ "query": [criterion], "limit": limit });
-        let call = self.call(Kind::Find, Method::POST, &table.layout, &["_find"], Some(body));
-        let mut answer = self.pool.call(call).await?;
-        let data = match answer.response.get_mut("data").map(Json::take) {
-            Some(Json::Array(data)) => data,
-            // "No records match", whose response is empty.
-            _ if answer.code != 0 => return Ok((Vec::new(), 0)),
-            _ => return Err(errors::bad_answer(Kind::Find)),
-        };
-        let mut rows = Vec::new();
-        for record in &data {
-            let fields =
-                record.get("fieldData").and_then(Json::as_object).ok_or_else(|| errors::bad_answer(Kind::Find))?;
-            let held = fields.get(&table.key_field).ok_or_else(|| not_placed(table, &table.key_field))?;
-            if held.as_str() == Some(key) || matches!(held, Json::Number(number) if number.as_str() == key) {
-                rows.push(row(table, record, fields)?);
-            }
-        }
-        Ok((rows, data.len()))
+    /// Changes these fields, if the row still has this version.
+    async fn change(&self, table: &Table, row: &RowId, expected: &ModId, fields: Json) -> Result<ModId, Fault> {
+        let body = json!({ "fieldData": fields, "modId": expected.0 });
+        let rest = ["records", row.0.as_str()];
+        let answer = self.pool.call(self.call(Kind::Edit, Method::PATCH, &table.layout, &rest, Some(body))).await?;
+        id(&answer.response, "modId").map(ModId).ok_or_else(|| errors::bad_answer(Kind::Edit))
     }
 }
 
 #[async_trait]
 impl ClinicDatabase for FileMaker {
     async fn find(&self, table: &Table, key: &str) -> Result<Option<Row>, Fault> {
-        if !find::askable(key) {
-            return Err(Fault::new(Class::Permanent, Code::ValueUnmappable).on(key_name(table)));
-        }
-        let (mut rows, seen) = self.look(table, key, FEW).await?;
-        if rows.len() < 2 && seen >= 2 {
-            let (all, seen) = self.look(table, key, MANY).await?;
-            if seen >= MANY_ROWS {
-                return Err(Fault::new(Class::Permanent, Code::DuplicateRows).on(&table.layout));
-            }
-            rows = all;
-        }
-        match rows.len() {
-            0 | 1 => Ok(rows.pop()),
-            _ => Err(Fault::new(Class::Permanent, Code::DuplicateRows).on(&table.layout)),
+        self.one(table, Name::Key(key)).await
+    }
+
+    async fn find_row(&self, table: &Table, uuid: &RowUuid) -> Result<Option<Row>, Fault> {
+        self.one(table, Name::Uuid(uuid)).await
+    }
+
+    async fn changed(
+        &self,
+        table: &Table,
+        since: Option<DateTime>,
+        page: Option<&PageToken>,
+    ) -> Result<RowChanges, Fault> {
+        match since {
+            Some(since) => self.list_since(table, since, page).await,
+            None => self.list_all(table, page).await,
         }
     }
 
@@ -214,10 +198,14 @@ impl ClinicDatabase for FileMaker {
     }
 
     async fn edit(&self, table: &Table, row: &RowId, expected: &ModId, fields: &Fields) -> Result<ModId, Fault> {
-        let body = json!({ "fieldData": field_data(fields), "modId": expected.0 });
-        let rest = ["records", row.0.as_str()];
-        let answer = self.pool.call(self.call(Kind::Edit, Method::PATCH, &table.layout, &rest, Some(body))).await?;
-        id(&answer.response, "modId").map(ModId).ok_or_else(|| errors::bad_answer(Kind::Edit))
+        self.change(table, row, expected, field_data(fields).into()).await
+    }
+
+    async fn adopt(&self, table: &Table, row: &RowId, expected: &ModId, key: &str) -> Result<ModId, Fault> {
+        if !find::askable(key) {
+            return Err(Fault::new(Class::Permanent, Code::ValueUnmappable).on(key_name(table)));
+        }
+        self.change(table, row, expected, json!({ &table.key_field: key })).await
     }
 
     async fn probe(&self) -> Result<(), Fault> {
@@ -243,38 +231,4 @@ impl ClinicDatabase for FileMaker {
 
 fn key_name(table: &Table) -> String {
     format!("{}::{}", table.layout, table.key_field)
-}
-
-/// A field that the answer does not have is not on the layout; to take it for blank would be to overwrite it.
-fn not_placed(table: &Table, field: &str) -> Fault {
-    Fault::new(Class::Stop, Code::FieldMissing).on(format!("{}::{field}", table.layout))
-}
-
-fn field_data(fields: &Fields) -> Map<String, Json> {
-    fields.iter().map(|(name, value)| (name.clone(), values::to_json(value))).collect()
-}
-
-/// Ids are texts; a number is taken as well.
-fn id(object: &Json, name: &str) -> Option<String> {
-    match object.get(name)? {
-        Json::String(text) if !text.is_empty() => Some(text.clone()),
-        Json::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-fn row(table: &Table, record: &Json, data: &Map<String, Json>) -> Result<Row, Fault> {
-    let mut fields = BTreeMap::new();
-    let mut unreadable = Vec::new();
-    for (name, kind) in &table.fields {
-        match values::from_json(*kind, data.get(name).ok_or_else(|| not_placed(table, name))?) {
-            Some(value) => {
-                fields.insert(name.clone(), value);
-            }
-            None => unreadable.push(name.clone()),
-        }
-    }
-    let ids = id(record, "recordId").zip(id(record, "modId"));
-    let (row, version) = ids.ok_or_else(|| errors::bad_answer(Kind::Find))?;
-    Ok(Row { id: RowId(row), mod_id: ModId(version), fields, unreadable })
 }

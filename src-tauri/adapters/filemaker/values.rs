@@ -18,9 +18,7 @@ pub(super) fn to_json(value: &Value) -> Json {
         Value::Text(text) => Json::from(text.replace("\r\n", "\r").replace('\n', "\r")),
         Value::Number(digits) => number_to_json(digits),
         Value::Date(date) => Json::from(us_date(*date)),
-        Value::DateTime(at) => {
-            Json::from(format!("{} {:02}:{:02}:{:02}", us_date(at.date()), at.hour(), at.minute(), at.second()))
-        }
+        Value::DateTime(at) => Json::from(us_date_time(*at)),
         Value::Flag(flag) => Json::from(u8::from(*flag)),
     }
 }
@@ -32,6 +30,10 @@ fn number_to_json(digits: &str) -> Json {
         Ok(number) if count <= SAFE_DIGITS => Json::Number(number),
         _ => Json::from(digits),
     }
+}
+
+pub(super) fn us_date_time(at: DateTime) -> String {
+    format!("{} {:02}:{:02}:{:02}", us_date(at.date()), at.hour(), at.minute(), at.second())
 }
 
 fn us_date(date: Date) -> String {

@@ -29,6 +29,7 @@ fn kind_number(kind: Kind) -> u8 {
         Kind::Link => 0,
         Kind::Cursor => 1,
         Kind::Proof => 2,
+        Kind::Row => 3,
     }
 }
 
@@ -179,7 +180,8 @@ impl Ledger for SqliteLedger {
         let rows = self
             .records(
                 sqlx::query(
-                    // Two ranges of one index, so that what waits for later is not walked through.
+                    // Two ranges of one index for each kind, so that neither what waits for later nor all that is due is walked
+                    // through.
                     "SELECT key, first_seen FROM (
                         SELECT 0 AS rank, * FROM (
                             SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
@@ -188,13 +190,22 @@ impl Ledger for SqliteLedger {
                         UNION ALL SELECT 1, * FROM (
                             SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
                             WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?1 AND not_before <= ?2
+                            ORDER BY not_before, key LIMIT ?4)
+                        UNION ALL SELECT 0, * FROM (
+                            SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
+                            WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?5 AND not_before > ?3
+                            ORDER BY not_before, key LIMIT ?4)
+                        UNION ALL SELECT 1, * FROM (
+                            SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
+                            WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?5 AND not_before <= ?2
                             ORDER BY not_before, key LIMIT ?4))
                      ORDER BY rank, not_before, key LIMIT ?4",
                 )
                 .bind(scope(firm, Kind::Link))
                 .bind(micros(now))
                 .bind(micros(now).saturating_add(duration_micros(horizon)))
-                .bind(i64::try_from(limit).unwrap_or(i64::MAX)),
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .bind(scope(firm, Kind::Row)),
             )
             .await?;
         collect(rows, |row| Ok((key_of(row)?, timestamp(row.try_get("first_seen")?)?)))
@@ -267,17 +278,17 @@ impl Ledger for SqliteLedger {
     async fn survey(&self) -> Result<Survey, Fault> {
         let rows = self
             .records(sqlx::query(
-                // Links are what a person means by records; kind 0. What is held may be anything.
+                // Links (0) are what a person means by records, and rows (3) are to become some. What is held may be anything.
                 "SELECT (SELECT coalesce(sum(records), 0) FROM tally WHERE kind = '0') AS records,
                     wanted.n AS wanted, wanted.oldest AS oldest,
                     (SELECT count(*) FROM record INDEXED BY record_held WHERE station IS NOT NULL) AS held,
                     (SELECT count(*) FROM record INDEXED BY record_dead
-                        WHERE dead IS NOT NULL AND set_aside = 0 AND substr(scope, -1) = '0')
+                        WHERE dead IS NOT NULL AND set_aside = 0 AND substr(scope, -1) IN ('0', '3'))
                         + (SELECT count(*) FROM letter) AS dead,
                     (SELECT count(*) FROM record INDEXED BY record_noticed
-                        WHERE notice IS NOT NULL AND substr(scope, -1) = '0') AS noticed
+                        WHERE notice IS NOT NULL AND substr(scope, -1) IN ('0', '3')) AS noticed
                  FROM (SELECT count(*) AS n, min(first_seen) AS oldest FROM record INDEXED BY record_wanted
-                    WHERE first_seen IS NOT NULL AND dead IS NULL AND substr(scope, -1) = '0') AS wanted",
+                    WHERE first_seen IS NOT NULL AND dead IS NULL AND substr(scope, -1) IN ('0', '3')) AS wanted",
             ))
             .await?;
         let surveys = collect(rows, |row| {

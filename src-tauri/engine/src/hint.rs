@@ -1,10 +1,10 @@
-//! "This resource may have changed": what travels in the queue. A hint is never a command to copy; whoever receives it reads
+//! "This resource, or this row, may have changed": what travels in the queue. A hint is never a command to copy; whoever receives it reads
 //! both sides. So a hint may be repeated, late or out of order without harm.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::key::{FirmId, RecordKey, ResourceId, ResourceType};
+use crate::key::{FirmId, RecordKey, ResourceId, ResourceType, RowUuid};
 
 /// Who noticed. For people and figures only: every hint is treated alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,12 +19,21 @@ pub enum Origin {
     Child,
 }
 
+/// What may have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A resource, and with it the row that is linked to it.
+    Resource(ResourceId),
+    /// A FileMaker row without a FHIR id.
+    Row(RowUuid),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Line", into = "Line")]
 pub struct Hint {
     pub firm: FirmId,
     pub resource: ResourceType,
-    pub id: ResourceId,
+    pub subject: Subject,
     pub origin: Origin,
     /// When the change was first noticed, by the noticing station's clock; shown as age, never compared to decide.
     pub at: Timestamp,
@@ -32,11 +41,53 @@ pub struct Hint {
 
 impl Hint {
     pub fn key(&self) -> RecordKey {
-        RecordKey::link(self.firm.clone(), self.resource.clone(), self.id.clone())
+        let (firm, resource) = (self.firm.clone(), self.resource.clone());
+        match &self.subject {
+            Subject::Resource(id) => RecordKey::link(firm, resource, id.clone()),
+            Subject::Row(row) => RecordKey::row(firm, resource, row),
+        }
     }
 }
 
-/// The body of a queue message, version 1: `{"v":1,"hints":[{"firm":..,"resource":..,"id":..,"origin":..,"at":..}]}`.
+/// A hint as it travels: with the resource's `id` or the row's `row`, and never with both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    firm: FirmId,
+    resource: ResourceType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<ResourceId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    row: Option<RowUuid>,
+    origin: Origin,
+    at: Timestamp,
+}
+
+impl TryFrom<Line> for Hint {
+    type Error = &'static str;
+
+    fn try_from(line: Line) -> Result<Self, Self::Error> {
+        let subject = match (line.id, line.row) {
+            (Some(id), None) => Subject::Resource(id),
+            (None, Some(row)) => Subject::Row(row),
+            _ => return Err("a hint names one resource or one row"),
+        };
+        Ok(Self { firm: line.firm, resource: line.resource, subject, origin: line.origin, at: line.at })
+    }
+}
+
+impl From<Hint> for Line {
+    fn from(hint: Hint) -> Self {
+        let (id, row) = match hint.subject {
+            Subject::Resource(id) => (Some(id), None),
+            Subject::Row(row) => (None, Some(row)),
+        };
+        Self { firm: hint.firm, resource: hint.resource, id, row, origin: hint.origin, at: hint.at }
+    }
+}
+
+/// The body of a queue message, version 1: `{"v":1,"hints":[{"firm":..,"resource":..,"id":..,"origin":..,"at":..}]}`, with `row` in
+/// place of `id` for a row without a FHIR id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -88,13 +139,20 @@ mod tests {
         let body = |version: u32, hints: &str| format!(r#"{{"v":{version},"hints":[{hints}]}}"#);
         let hints = decode(&body(1, HINT)).unwrap();
         assert_eq!(decode(&encode(hints.clone())), Ok(hints));
+        let row = HINT.replace(r#""id":"p1""#, r#""row":"0A1B-2C""#);
+        let hints = decode(&body(1, &row)).unwrap();
+        assert_eq!(hints[0].key().to_string(), "north/row/Patient/0A1B-2C");
+        assert_eq!(encode(hints), body(1, &row), "what is absent is not written");
         assert_eq!(decode(&body(1, "")), Err(Malformed::Empty));
         assert_eq!(decode(&body(2, HINT)), Err(Malformed::Version(2)));
         assert_eq!(decode(&" ".repeat(MAX_BODY_BYTES + 1)), Err(Malformed::TooLarge(MAX_BODY_BYTES + 1)));
         let more = HINT.replacen('{', r#"{"name":"SYNTHETIC","#, 1);
         let elsewhere = HINT.replace("p1", "../p1");
-        for odd in ["", "{", "null", "[]", "not a hint", &body(1, &more), &body(1, &elsewhere), &body(1, "{}")] {
-            let malformed = decode(odd).unwrap_err();
+        let both = HINT.replace(r#""id":"p1""#, r#""id":"p1","row":"0A1B-2C""#);
+        let neither = HINT.replace(r#""id":"p1","#, "");
+        let odd = ["", "{", "null", "[]", "not a hint"].map(str::to_owned).into_iter();
+        for odd in odd.chain([more.as_str(), &elsewhere, &both, &neither, "{}"].map(|hint| body(1, hint))) {
+            let malformed = decode(&odd).unwrap_err();
             assert!(matches!(malformed, Malformed::NotAHint { .. }), "{odd}");
             assert!(!malformed.to_string().contains("SYNTHETIC"), "it quotes nothing");
         }

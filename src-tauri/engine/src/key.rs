@@ -101,6 +101,13 @@ id!(
     }
 );
 
+id!(
+    /// What the clinic's file calls one row, for good: its UUID field.
+    RowUuid,
+    "a row's UUID: 1 to 64 of A-Z, a-z, 0-9, - and .",
+    |text| ResourceId::new(text).is_ok()
+);
+
 /// What a ledger record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -111,16 +118,24 @@ pub enum Kind {
     Cursor,
     /// That a table's key was seen to be unique, by trying.
     Proof,
+    /// A FileMaker row without a FHIR id, on its way to become a link.
+    Row,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Link, Kind::Cursor, Kind::Proof];
+    pub const ALL: [Kind; 4] = [Kind::Link, Kind::Cursor, Kind::Proof, Kind::Row];
+
+    /// Whether records of this kind are run when they are wanted; the others are taken by whoever they belong to.
+    pub fn is_run(self) -> bool {
+        matches!(self, Kind::Link | Kind::Row)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Link => "link",
             Kind::Cursor => "cursor",
             Kind::Proof => "proof",
+            Kind::Row => "row",
         }
     }
 
@@ -129,8 +144,8 @@ impl Kind {
     }
 }
 
-/// The key of a ledger record. For a link, `resource` and `id` name the FHIR resource; for a cursor, the polled type and the
-/// name of the poll.
+/// The key of a ledger record. For a link, `resource` and `id` name the FHIR resource; for a row, the type it is mapped to and its
+/// [`RowUuid`]; for a cursor, the polled type and the name of the poll.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordKey {
     pub firm: FirmId,
@@ -142,6 +157,11 @@ pub struct RecordKey {
 impl RecordKey {
     pub fn link(firm: FirmId, resource: ResourceType, id: ResourceId) -> Self {
         Self { firm, kind: Kind::Link, resource, id }
+    }
+
+    pub fn row(firm: FirmId, resource: ResourceType, row: &RowUuid) -> Self {
+        let id = ResourceId::new(row.as_str()).expect("a row's UUID is made of the same characters");
+        Self { firm, kind: Kind::Row, resource, id }
     }
 
     /// The cursor of a named poll of one resource type.

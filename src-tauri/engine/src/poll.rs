@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     connection::Side,
     error::{Class, Code, Fault},
-    hint::{self, Hint, Origin},
+    hint::{self, Hint, Origin, Subject},
     key::{FirmId, RecordKey, ResourceType},
     lease::{HeldLease, Keeper, Watch},
     ledger::{Claim, Commit, Finish, LedgerError, Take},
@@ -315,8 +315,8 @@ impl Poller {
         let at = self.reconciler.clock.now();
         let messages: Vec<_> = ids
             .map(|id| {
-                let hint =
-                    Hint { firm: self.firm.clone(), resource: self.resource.clone(), id: id.clone(), origin, at };
+                let subject = Subject::Resource(id.clone());
+                let hint = Hint { firm: self.firm.clone(), resource: self.resource.clone(), subject, origin, at };
                 let group = hint.key().to_string();
                 Message { id: self.reconciler.chance.name(), group, body: hint::encode(vec![hint]) }
             })

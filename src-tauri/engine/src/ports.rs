@@ -4,13 +4,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime};
 use serde_json::Value as Json;
 
 use crate::{
     audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::Fault,
-    key::{FirmId, RecordKey, ResourceId, ResourceType},
+    key::{FirmId, RecordKey, ResourceId, ResourceType, RowUuid},
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
     row::{Fields, ModId, Row, RowId, Table},
 };
@@ -191,14 +191,49 @@ pub trait FhirServer: Send + Sync + fmt::Debug {
     async fn probe(&self) -> Result<(), Fault>;
 }
 
+/// One line of a list of rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowChange {
+    /// As in [`Row`].
+    pub uuid: Option<RowUuid>,
+    /// As in [`Row`].
+    pub key: Option<String>,
+    pub mod_id: ModId,
+    /// As in [`Row`].
+    pub modified: Option<DateTime>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowChanges {
+    pub changes: Vec<RowChange>,
+    pub next: Option<PageToken>,
+    /// The host's own clock when it answered.
+    pub host_time: Option<Timestamp>,
+}
+
 #[async_trait]
 pub trait ClinicDatabase: Send + Sync + fmt::Debug {
     /// The one row whose key field equals `key` byte for byte; more than one is [`crate::error::Code::DuplicateRows`].
     async fn find(&self, table: &Table, key: &str) -> Result<Option<Row>, Fault>;
+    /// The one row of this UUID, byte for byte; more than one is [`crate::error::Code::DuplicateRows`]. A table without
+    /// [`Table::changes`], or whose layout lacks them, is `Stop` / `FieldMissing`.
+    async fn find_row(&self, table: &Table, uuid: &RowUuid) -> Result<Option<Row>, Fault>;
+    /// One page of the rows that carry a time stamp of `since` or later, in ascending order of it; every row of the table, in any
+    /// order, if `None`. A row that is changed or deleted meanwhile may make another one be left out of this walk: what follows
+    /// from a row's absence is decided by looking for it. Faults as [`ClinicDatabase::find_row`].
+    async fn changed(
+        &self,
+        table: &Table,
+        since: Option<DateTime>,
+        page: Option<&PageToken>,
+    ) -> Result<RowChanges, Fault>;
     /// Creates a row. The database's unique key guards it: a second one is `Stale` / `RecordChanged`.
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault>;
     /// Changes only these fields, and only if the row still has this version: else `Stale` / `RecordChanged`.
     async fn edit(&self, table: &Table, row: &RowId, expected: &ModId, fields: &Fields) -> Result<ModId, Fault>;
+    /// Writes the FHIR id into a row that has none, guarded as [`ClinicDatabase::edit`] and by the unique key: another row that has
+    /// it is `Stale` / `RecordChanged` too.
+    async fn adopt(&self, table: &Table, row: &RowId, expected: &ModId, key: &str) -> Result<ModId, Fault>;
     async fn probe(&self) -> Result<(), Fault>;
     /// How long after a write was given up on it may still land. Past that, an unknown outcome is settled by looking once.
     fn write_horizon(&self) -> Duration;

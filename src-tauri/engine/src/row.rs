@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, fmt};
 use jiff::civil::{Date, DateTime};
 use serde::{Deserialize, Serialize};
 
+use crate::key::RowUuid;
+
 /// What a field holds, as the mapping declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -53,8 +55,20 @@ pub struct Table {
     pub layout: String,
     /// Holds the FHIR id; unique, validated always.
     pub key_field: String,
+    /// By which the clinic's own changes are found. Without them, or while the layout lacks them, the table is written to and
+    /// never watched.
+    pub changes: Option<ChangeFields>,
     /// Every field that is read or written, the key field not among them.
     pub fields: BTreeMap<String, FieldType>,
+}
+
+/// The fields of a table by which changes are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeFields {
+    /// Names a row for good (auto-enter, `Get ( UUID )`).
+    pub uuid: String,
+    /// When a row was last changed, by the clock of FileMaker's host (auto-enter, `Get ( CurrentHostTimestamp )`).
+    pub modified: String,
 }
 
 /// FileMaker's internal record id; not portable, never a sync key.
@@ -69,6 +83,13 @@ pub struct ModId(pub String);
 pub struct Row {
     pub id: RowId,
     pub mod_id: ModId,
+    /// The FHIR id, as the key field has it; `None` if that is empty.
+    pub key: Option<String>,
+    /// `None`: the layout lacks [`Table::changes`], or this row's is empty. The clinic's changes of such a row are not announced, so
+    /// nothing of it goes to the chart.
+    pub uuid: Option<RowUuid>,
+    /// By the host's clock, on the clinic's wall.
+    pub modified: Option<DateTime>,
     /// Fields of the table as asked; one whose content is not of its type is absent here and listed in `unreadable`.
     pub fields: Fields,
     pub unreadable: Vec<String>,

@@ -28,7 +28,7 @@ use crate::{
     connection::{Connections, Side},
     consumer::{Consumer, Order},
     error::{Class, Code, Fault},
-    key::{FirmId, Kind, RecordKey, ResourceType},
+    key::{FirmId, RecordKey, ResourceType},
     keys::{Hasher, Pseudonyms, Seal},
     lease::{Keeper, Watch},
     manual::Pass,
@@ -422,7 +422,7 @@ impl Supervisor {
                     // Whatever its holder left undone is done now, and if that is nothing, the lease is freed. Cursors are
                     // taken over by their pollers.
                     let overdue = self.watch.all_overdue(elapsed);
-                    let links: Vec<_> = overdue.into_iter().filter(|key| key.kind == Kind::Link).collect();
+                    let links: Vec<_> = overdue.into_iter().filter(|key| key.kind.is_run()).collect();
                     if !links.is_empty() && *self.gate.borrow() == Gate::Open {
                         let _ = self.orders.try_send(Order::Run(links));
                     }

@@ -32,6 +32,10 @@ pub fn to_filemaker(name: &str) -> String {
     format!("{} to FileMaker", resource(name))
 }
 
+pub fn to_chart(name: &str) -> String {
+    format!("{} to the chart system", resource(name))
+}
+
 pub const UNREADABLE: &str = "Unreadable message";
 pub const WAITS_IS_KEPT: &str = "What waits is kept.";
 

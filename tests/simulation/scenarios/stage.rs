@@ -15,21 +15,21 @@ use engine::{
     audit::AuditId,
     error::{Class, Code, Fault},
     fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryNotes, MemoryQueue},
-    hint::{self, Hint, Origin},
-    key::{BootId, FirmId, RecordKey, ResourceId, ResourceType, StationId},
+    hint::{self, Hint, Origin, Subject},
+    key::{BootId, FirmId, RecordKey, ResourceId, ResourceType, RowUuid, StationId},
     keys::ClinicKey,
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Owner, Record, Survey, Take, Want},
     mapping::Mapping,
     ports::{
         Changes, ClinicDatabase, Clock, Delivery, Depth, FhirServer, FirmPorts, Ledger, Message, PageToken, Queue,
-        Read, Receipt,
+        Read, Receipt, RowChanges,
     },
     row::{Fields, ModId, Row, RowId, Table, Value},
     settings::{Firm, PollPlan, Settings},
     snapshot::Snapshot,
     supervisor::{Engine, Shared},
 };
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
@@ -240,6 +240,23 @@ impl ClinicDatabase for Hooked<MemoryClinic> {
         self.call("clinic.find", key, self.inner.find(table, key)).await
     }
 
+    async fn find_row(&self, table: &Table, uuid: &RowUuid) -> Result<Option<Row>, Fault> {
+        self.call("clinic.find_row", uuid, self.inner.find_row(table, uuid)).await
+    }
+
+    async fn changed(
+        &self,
+        table: &Table,
+        since: Option<DateTime>,
+        page: Option<&PageToken>,
+    ) -> Result<RowChanges, Fault> {
+        self.call("clinic.changed", &table.layout, self.inner.changed(table, since, page)).await
+    }
+
+    async fn adopt(&self, table: &Table, row: &RowId, expected: &ModId, key: &str) -> Result<ModId, Fault> {
+        self.call("clinic.adopt", key, self.inner.adopt(table, row, expected, key)).await
+    }
+
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {
         self.call("clinic.create", key, self.inner.create(table, key, fields)).await
     }
@@ -442,7 +459,14 @@ impl Stage {
     pub async fn hint_firm(&self, of_firm: &str, of: &str, name: &str) {
         let (firm, resource, id) = (firm(of_firm), resource(of), id(name));
         let at = self.clock.now();
-        self.send(hint::encode(vec![Hint { firm, resource, id, origin: Origin::Push, at }])).await;
+        self.send(hint::encode(vec![Hint {
+            firm,
+            resource,
+            subject: Subject::Resource(id),
+            origin: Origin::Push,
+            at,
+        }]))
+        .await;
     }
 
     pub async fn send(&self, body: String) {

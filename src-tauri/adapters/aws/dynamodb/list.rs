@@ -87,17 +87,24 @@ impl DynamoLedger {
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
         let horizon = SignedDuration::try_from(horizon).unwrap_or(SignedDuration::MAX);
         let too_far = now.saturating_add(horizon).unwrap_or(Timestamp::MAX);
-        let part = Part { table: &self.tables.link, index: Some(DUE), partition: ("due", firm.as_str()) };
-        let at = |comparison, time| Some(("not_before", comparison, item::time(time)));
-        let mut items = self.query(part, at(">", too_far), Some(limit)).await?;
-        items.extend(self.query(part, at("<=", now), Some(limit.saturating_sub(items.len()))).await?);
-        items
-            .iter()
-            .map(|item| {
+        let of = async |kind| {
+            let part = Part { table: self.tables.of(kind), index: Some(DUE), partition: ("due", firm.as_str()) };
+            let at = |comparison, time| Some(("not_before", comparison, item::time(time)));
+            let mut items = self.query(part, at(">", too_far), Some(limit)).await?;
+            items.extend(self.query(part, at("<=", now), Some(limit.saturating_sub(items.len()))).await?);
+            let due = items.iter().map(|item| {
                 let first_seen = item::moment(item, "first_seen")?.unwrap_or(now);
-                Ok((item::key_of(Kind::Link, item)?, first_seen))
-            })
-            .collect()
+                let not_before = item::moment(item, "not_before")?.unwrap_or(now);
+                let rank = if not_before > too_far { Timestamp::MIN } else { not_before };
+                Ok((rank, item::key_of(kind, item)?, first_seen))
+            });
+            due.collect::<Result<Vec<_>, Fault>>()
+        };
+        let (links, rows) = tokio::try_join!(of(Kind::Link), of(Kind::Row))?;
+        let mut due: Vec<_> = links.into_iter().chain(rows).collect();
+        due.sort_by_key(|(rank, ..)| *rank);
+        due.truncate(limit);
+        Ok(due.into_iter().map(|(_, key, first_seen)| (key, first_seen)).collect())
     }
 
     /// The firms that have records, in order.
@@ -292,9 +299,12 @@ impl DynamoLedger {
         let mut items = 0;
         for (firm, links) in self.listed_firms().await? {
             survey.records += links;
-            let part = Part { table: &self.tables.link, index: Some(DUE), partition: ("due", firm.as_str()) };
-            let wanted = self.query(part, None, None).await?;
-            let marked = self.marked(&firm, Kind::Link, None).await?;
+            let (mut wanted, mut marked) = (Vec::new(), Vec::new());
+            for kind in Kind::ALL.into_iter().filter(|kind| kind.is_run()) {
+                let part = Part { table: self.tables.of(kind), index: Some(DUE), partition: ("due", firm.as_str()) };
+                wanted.extend(self.query(part, None, None).await?);
+                marked.extend(self.marked(&firm, kind, None).await?);
+            }
             items += wanted.len() + marked.len();
             survey.wanted += wanted.len() as u64;
             for item in &wanted {

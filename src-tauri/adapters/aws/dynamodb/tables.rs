@@ -8,6 +8,7 @@ pub struct Tables {
     pub link: String,
     pub cursor: String,
     pub proof: String,
+    pub row: String,
     pub letter: String,
     /// The firms that have records, and how many links each has.
     pub firm: String,
@@ -27,6 +28,7 @@ impl Tables {
             link: name("link"),
             cursor: name("cursor"),
             proof: name("proof"),
+            row: name("row"),
             letter: name("letter"),
             firm: name("firm"),
             station: name("station"),
@@ -38,6 +40,7 @@ impl Tables {
             Kind::Link => &self.link,
             Kind::Cursor => &self.cursor,
             Kind::Proof => &self.proof,
+            Kind::Row => &self.row,
         }
     }
 }
@@ -59,7 +62,8 @@ pub const MARKED_CARRIES: [&str; 4] = ["station", "dead", "set_aside", "notice"]
 impl Tables {
     pub fn shapes(&self) -> Vec<Shape> {
         let shape = |name: &str, partition, sort, indexed| Shape { name: name.to_owned(), partition, sort, indexed };
-        let records = [&self.link, &self.cursor, &self.proof].map(|name| shape(name, "firm", Some("id"), true));
+        let records =
+            [&self.link, &self.cursor, &self.proof, &self.row].map(|name| shape(name, "firm", Some("id"), true));
         let others = [
             shape(&self.letter, "shelf", Some("id"), false),
             shape(&self.firm, "firm", None, false),

@@ -178,7 +178,7 @@ impl Ledger for MemoryLedger {
         let too_far = too_far.unwrap_or(Timestamp::MAX);
         let mut due: Vec<_> = lock(&self.records)
             .values()
-            .filter(|record| record.key.kind == Kind::Link && record.key.firm == *firm && record.dead.is_none())
+            .filter(|record| record.key.kind.is_run() && record.key.firm == *firm && record.dead.is_none())
             .filter_map(|record| record.wanted.map(|wanted| (record.key.clone(), wanted)))
             .filter(|(_, wanted)| wanted.not_before <= now || wanted.not_before > too_far)
             .collect();
@@ -207,16 +207,17 @@ impl Ledger for MemoryLedger {
 
     async fn survey(&self) -> Result<Survey, Fault> {
         let records = lock(&self.records);
-        let links = || records.values().filter(|record| record.key.kind == Kind::Link);
-        let wanted = || links().filter(|record| record.dead.is_none()).filter_map(|record| record.wanted);
-        let dead = links().filter_map(|record| record.dead).filter(|dead| !dead.set_aside).count();
+        let links = records.values().filter(|record| record.key.kind == Kind::Link);
+        let run = || records.values().filter(|record| record.key.kind.is_run());
+        let wanted = || run().filter(|record| record.dead.is_none()).filter_map(|record| record.wanted);
+        let dead = run().filter_map(|record| record.dead).filter(|dead| !dead.set_aside).count();
         Ok(Survey {
-            records: links().count() as u64,
+            records: links.count() as u64,
             wanted: wanted().count() as u64,
             oldest_wanted: wanted().map(|wanted| wanted.first_seen).min(),
             held: records.values().filter(|record| record.held.is_some()).count() as u64,
             dead: (dead + lock(&self.letters).len()) as u64,
-            noticed: links().filter(|record| record.notice.is_some()).count() as u64,
+            noticed: run().filter(|record| record.notice.is_some()).count() as u64,
         })
     }
 
