@@ -121,6 +121,7 @@ fn what_carries_patient_data_says_nothing_when_it_is_logged() {
         resource: engine::key::ResourceType::new("Patient").unwrap(),
         id: engine::key::ResourceId::new("7f3").unwrap(),
         version: "4".to_owned(),
+        last_updated: None,
         json: serde_json::json!({"name": [{"family": PATIENT.family}], "birthDate": PATIENT.birth_date}),
     };
     let secret = chart_relay::secrets::Secret::new(PATIENT.mrn);

@@ -7,10 +7,13 @@ use async_trait::async_trait;
 use engine::{
     error::{Class, Fault},
     key::{ResourceId, ResourceType, RowUuid},
-    ports::{Changes, ClinicDatabase, FhirServer, PageToken, Read, RowChanges},
+    ports::{
+        Changes, ClinicDatabase, Created, FhirServer, Identifier, Matching, PageToken, Read, Resource, RowChanges,
+    },
     row::{Fields, ModId, Row, RowId, Table},
 };
 use jiff::{Timestamp, civil::DateTime};
+use serde_json::Value as Json;
 
 #[derive(Debug)]
 pub struct Unavailable(Fault);
@@ -41,8 +44,31 @@ impl FhirServer for Unavailable {
         self.answer()
     }
 
+    async fn update(
+        &self,
+        _resource: &ResourceType,
+        _id: &ResourceId,
+        _expected: &str,
+        _json: &Json,
+    ) -> Result<String, Fault> {
+        self.answer()
+    }
+
+    async fn create(&self, _resource: &ResourceType, _json: &Json, _identifier: &Identifier) -> Result<Created, Fault> {
+        self.answer()
+    }
+
+    async fn matching(&self, _resource: &ResourceType, _by: &Matching) -> Result<Vec<Resource>, Fault> {
+        self.answer()
+    }
+
     async fn probe(&self) -> Result<(), Fault> {
         self.answer()
+    }
+
+    /// Nothing was ever sent.
+    fn write_horizon(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

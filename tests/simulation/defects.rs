@@ -17,13 +17,14 @@ use engine::{
     ledger::{Claim, Commit, DeadLetter, Filter, Finish, Held, Lease, LedgerError, Record, Survey, Take, Want},
     mapping::{Absent, Mapping},
     ports::{
-        AuditLog, Changes, ClinicDatabase, Delivery, Depth, FhirServer, FirmPorts, Ledger, Message, PageToken, Queue,
-        Read, Receipt, RowChanges,
+        AuditLog, Changes, ClinicDatabase, Created, Delivery, Depth, FhirServer, FirmPorts, Identifier, Ledger,
+        Matching, Message, PageToken, Queue, Read, Receipt, Resource, RowChanges,
     },
     row::{Fields, ModId, Row, RowId, Table},
     settings::{PollPlan, Settings},
 };
 use jiff::{Timestamp, civil::DateTime};
+use serde_json::Value as Json;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defect {
@@ -345,8 +346,30 @@ impl FhirServer for BrokenFhir {
         self.1.changes(resource, since, page).await
     }
 
+    async fn update(
+        &self,
+        resource: &ResourceType,
+        id: &ResourceId,
+        expected: &str,
+        json: &Json,
+    ) -> Result<String, Fault> {
+        self.1.update(resource, id, expected, json).await
+    }
+
+    async fn create(&self, resource: &ResourceType, json: &Json, identifier: &Identifier) -> Result<Created, Fault> {
+        self.1.create(resource, json, identifier).await
+    }
+
+    async fn matching(&self, resource: &ResourceType, by: &Matching) -> Result<Vec<Resource>, Fault> {
+        self.1.matching(resource, by).await
+    }
+
     async fn probe(&self) -> Result<(), Fault> {
         self.1.probe().await
+    }
+
+    fn write_horizon(&self) -> Duration {
+        self.1.write_horizon()
     }
 }
 

@@ -11,12 +11,13 @@ use engine::{
     key::{FirmId, RecordKey, ResourceId, ResourceType, RowUuid},
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
     ports::{
-        AuditLog, Changes, ClinicDatabase, Delivery, Depth, FhirServer, Ledger, Message, PageToken, Queue, Read,
-        Receipt, RowChanges,
+        AuditLog, Changes, ClinicDatabase, Created, Delivery, Depth, FhirServer, Identifier, Ledger, Matching, Message,
+        PageToken, Queue, Read, Receipt, Resource, RowChanges,
     },
     row::{Fields, ModId, Row, RowId, Table, Value},
 };
 use jiff::{Timestamp, civil::DateTime};
+use serde_json::Value as Json;
 use tokio::sync::Notify;
 
 use crate::{
@@ -254,6 +255,10 @@ fn away() -> Fault {
     Fault::new(Class::Away, Code::Unreachable)
 }
 
+fn unknown() -> Fault {
+    Fault::new(Class::Unknown, Code::OutcomeUnknown)
+}
+
 #[derive(Debug)]
 pub struct FaultyFhir(pub Station, pub Arc<MemoryFhir>);
 
@@ -280,9 +285,40 @@ impl FhirServer for FaultyFhir {
         self.0.after(Ok(changes), || Err(Fault::new(Class::Retry, Code::BadAnswer))).await
     }
 
+    async fn update(
+        &self,
+        resource: &ResourceType,
+        id: &ResourceId,
+        expected: &str,
+        json: &Json,
+    ) -> Result<String, Fault> {
+        self.0.before(away()).await?;
+        self.0.script.fhir_side()?;
+        let answer = self.1.update(resource, id, expected, json).await;
+        self.0.after(answer, || Err(unknown())).await
+    }
+
+    async fn create(&self, resource: &ResourceType, json: &Json, identifier: &Identifier) -> Result<Created, Fault> {
+        self.0.before(away()).await?;
+        self.0.script.fhir_side()?;
+        let answer = self.1.create(resource, json, identifier).await;
+        self.0.after(answer, || Err(unknown())).await
+    }
+
+    async fn matching(&self, resource: &ResourceType, by: &Matching) -> Result<Vec<Resource>, Fault> {
+        self.0.before(away()).await?;
+        self.0.script.fhir_side()?;
+        let found = self.1.matching(resource, by).await?;
+        self.0.after(Ok(found), || Err(Fault::new(Class::Retry, Code::BadAnswer))).await
+    }
+
     async fn probe(&self) -> Result<(), Fault> {
         self.0.script.thaw(self.0.number).await;
         self.0.script.fhir_side()
+    }
+
+    fn write_horizon(&self) -> Duration {
+        self.1.write_horizon()
     }
 }
 
@@ -310,7 +346,6 @@ impl FaultyClinic {
             oracle.late(false);
             answer
         });
-        let unknown = || Fault::new(Class::Unknown, Code::OutcomeUnknown);
         if delay.is_some() {
             tokio::time::sleep(Duration::from_secs(10)).await;
             return Err(unknown());

@@ -67,7 +67,10 @@ impl FhirClient {
     /// Fetches the capability statement, for which no sign-in is due; any answer at all proves connection and TLS.
     async fn reach_step(&self) -> (Step, Option<Json>) {
         let answer = match self.url("metadata") {
-            Ok(url) => self.send(self.request(&Call::Get(url))).await,
+            Ok(url) => {
+                let call = Call::Get(url);
+                self.send(&call, self.request(&call)).await
+            }
             Err(fault) => Err(fault),
         };
         match answer {
@@ -150,9 +153,12 @@ impl FhirClient {
             Err(fault) => return Step::failed(name, fault, format!("No {resource} could be found to read.")),
         };
         match self.read(resource, &id).await {
-            Ok(Read::Found(found)) if found.version.starts_with("content-") => {
-                Step::warned(name, format!("{resource}/{id}, but without a version: its content is compared instead"))
-            }
+            Ok(Read::Found(found)) if found.version.starts_with(super::STAND_IN) => Step::warned(
+                name,
+                format!(
+                    "{resource}/{id}, but without a version: its content is compared instead, and nothing is written"
+                ),
+            ),
             Ok(Read::Found(_)) => Step::passed(name, format!("{resource}/{id}")),
             Ok(Read::Gone | Read::Missing) => {
                 Step::warned(name, format!("{resource}/{id} was listed by a search but could not be read"))

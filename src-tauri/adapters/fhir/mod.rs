@@ -1,18 +1,21 @@
-//! A FHIR R4 server as the engine's [`FhirServer`]: reads, and change lists by `_lastUpdated`.
+//! A FHIR R4 server as the engine's [`FhirServer`]: reads, change lists by `_lastUpdated`, and guarded writes.
 //!
 //! * [`flavour`]: how vendors differ, one value each.
 //! * `auth`: signing in.
 //! * `search`: a change list, page by page, so that nothing is missed.
+//! * `write`: updates and creations, each guarded, and what becomes of one whose answer is lost.
 //! * `outcome`: what an answer other than success means.
 //! * `diagnose`: the check-up.
 //!
-//! URLs that are made here hold types, ids, times and result parameters: nothing of a patient.
+//! URLs that are made here hold types, ids, times and result parameters: nothing of a patient. A search for a patient goes by
+//! POST, whatever the flavour.
 
 mod auth;
 mod diagnose;
 pub mod flavour;
 mod outcome;
 mod search;
+mod write;
 
 use std::{
     fmt,
@@ -24,12 +27,12 @@ use async_trait::async_trait;
 use engine::{
     error::{Class, Code, Fault},
     key::{ResourceId, ResourceType},
-    ports::{Changes, Clock, FhirServer, PageToken, Read, Resource},
+    ports::{Changes, Clock, Created, FhirServer, Identifier, Matching, PageToken, Read, Resource},
 };
 use jiff::Timestamp;
 use reqwest::{
-    RequestBuilder, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, ETAG},
+    Method, RequestBuilder, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -70,6 +73,7 @@ pub struct FhirClient {
     probe: ResourceType,
     tokens: Option<Tokens>,
     clock: Arc<dyn Clock>,
+    timeout: Duration,
     /// Until when nothing is sent, because the quota is used up: a server that is hammered meanwhile only starts over.
     held_until: Mutex<Duration>,
     /// Set once rows came without `meta.versionId`: `_elements` would cut off what tells two versions apart.
@@ -80,6 +84,15 @@ pub struct FhirClient {
 enum Call {
     Get(Url),
     Form(Url, Vec<(&'static str, String)>),
+    Write(Write),
+}
+
+/// A call that changes something, with its guard.
+struct Write {
+    method: Method,
+    url: Url,
+    guard: (HeaderName, HeaderValue),
+    body: String,
 }
 
 impl FhirClient {
@@ -104,6 +117,7 @@ impl FhirClient {
             probe: config.probe,
             tokens,
             clock,
+            timeout: config.timeout,
             held_until: Mutex::default(),
             unversioned: AtomicBool::new(false),
         })
@@ -113,36 +127,49 @@ impl FhirClient {
     async fn call(&self, call: &Call) -> Result<Answer, Fault> {
         self.check_hold()?;
         let Some(tokens) = &self.tokens else {
-            return self.send(self.request(call)).await;
+            return self.send(call, self.request(call)).await;
         };
         let token = tokens.token().await?;
-        let answer = self.send(self.request(call).header(AUTHORIZATION, token.header.clone())).await?;
+        let answer = self.send(call, self.request(call).header(AUTHORIZATION, token.header.clone())).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
         let token = tokens.replace(&token).await?;
-        self.send(self.request(call).header(AUTHORIZATION, token.header)).await
+        self.send(call, self.request(call).header(AUTHORIZATION, token.header)).await
     }
 
     fn request(&self, call: &Call) -> RequestBuilder {
         let request = match call {
             Call::Get(url) => self.http.get(url.clone()),
             Call::Form(url, form) => self.http.post(url.clone()).form(form),
+            Call::Write(Write { method, url, guard: (name, value), body }) => {
+                let request = self.http.request(method.clone(), url.clone()).header(name, value);
+                // What the server kept is read when it is needed; its version comes in a header.
+                let request = request.header(CONTENT_TYPE, "application/fhir+json").header("prefer", "return=minimal");
+                return request.header(ACCEPT, "application/fhir+json").body(body.clone());
+            }
         };
         // Without no-cache HAPI answers a repeated search from a result up to 60 s old.
         let request = request.header(ACCEPT, "application/fhir+json").header(CACHE_CONTROL, "no-cache");
         if self.flavour.strict { request.header("prefer", "handling=strict") } else { request }
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Answer, Fault> {
+    async fn send(&self, call: &Call, request: RequestBuilder) -> Result<Answer, Fault> {
+        let writes = matches!(call, Call::Write(_));
         // The error itself is dropped: it holds the URL.
-        let failed = |error: reqwest::Error| NoAnswer::of(&error).fault();
+        let failed = |error: reqwest::Error| match NoAnswer::of(&error) {
+            lost if writes && lost.may_have_arrived() => write::unknown("no answer"),
+            lost => lost.fault(),
+        };
         let mut response = request.send().await.map_err(failed)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > LONGEST_ANSWER {
                 let what = format!("HTTP {}, more than {} MiB", status.as_u16(), LONGEST_ANSWER >> 20);
+                if writes {
+                    return Err(write::unknown(what));
+                }
                 return Err(Fault::new(Class::Permanent, Code::BadAnswer).vendor(what));
             }
             body.extend_from_slice(&chunk);
@@ -176,9 +203,9 @@ impl FhirClient {
             // Never taken for the one asked for, whoever mixed them up.
             return Err(Fault::new(Class::Retry, Code::BadAnswer).vendor("HTTP 200, another resource"));
         }
-        let etag = answer.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).and_then(entity_tag);
-        let version = version(&json).or(etag).unwrap_or_else(|| content_version(&json));
-        Ok(Read::Found(Resource { resource: resource.clone(), id: id.clone(), version, json }))
+        let version = version(&json).or_else(|| answer.entity_tag()).unwrap_or_else(|| content_version(&json));
+        let last_updated = search::instant(&json["meta"]["lastUpdated"]);
+        Ok(Read::Found(Resource { resource: resource.clone(), id: id.clone(), version, last_updated, json }))
     }
 }
 
@@ -221,9 +248,33 @@ impl FhirServer for FhirClient {
         })
     }
 
+    async fn update(
+        &self,
+        resource: &ResourceType,
+        id: &ResourceId,
+        expected: &str,
+        json: &Json,
+    ) -> Result<String, Fault> {
+        self.put(resource, id, expected, json).await.map_err(|fault| concerning(fault, resource))
+    }
+
+    async fn create(&self, resource: &ResourceType, json: &Json, identifier: &Identifier) -> Result<Created, Fault> {
+        self.post(resource, json, identifier).await.map_err(|fault| concerning(fault, resource))
+    }
+
+    async fn matching(&self, resource: &ResourceType, by: &Matching) -> Result<Vec<Resource>, Fault> {
+        self.look_for(resource, by).await.map_err(|fault| concerning(fault, resource))
+    }
+
     /// A search for one id: unlike `metadata`, no server gives that without a sign-in.
     async fn probe(&self) -> Result<(), Fault> {
         self.glance(&self.probe).await.map(drop).map_err(|fault| concerning(fault, &self.probe))
+    }
+
+    /// The time-out and half a minute: what a server was still working on when we gave up is committed or dropped by then (no
+    /// server documents it). A write that lands later still meets its guard.
+    fn write_horizon(&self) -> Duration {
+        self.timeout + Duration::from_secs(30)
     }
 }
 
@@ -237,18 +288,15 @@ fn version(resource: &Json) -> Option<String> {
     resource["meta"]["versionId"].as_str().filter(|version| !version.is_empty()).map(str::to_owned)
 }
 
-/// The version inside `W/"3"` or `"3"`.
-fn entity_tag(tag: &str) -> Option<String> {
-    let inner = tag.trim().trim_start_matches("W/").strip_prefix('"')?.strip_suffix('"')?;
-    (!inner.is_empty()).then(|| inner.to_owned())
-}
+/// What marks a version that stands in for one, see [`content_version`]: no write can be guarded with it.
+const STAND_IN: &str = "content-";
 
 /// What stands in for the version on a server that gives none: half of the SHA-256 over the resource as it came. Two
 /// versions that are equal in every byte count as one, which is harmless: there is nothing to copy between them.
 fn content_version(resource: &Json) -> String {
     let digest = Sha256::digest(resource.to_string());
     let half: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("content-{half}")
+    format!("{STAND_IN}{half}")
 }
 
 impl fmt::Debug for FhirClient {

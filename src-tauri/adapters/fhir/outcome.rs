@@ -9,7 +9,7 @@ use engine::error::{Class, Code, Fault};
 use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{
     StatusCode,
-    header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER},
+    header::{CONTENT_TYPE, DATE, ETAG, HeaderMap, RETRY_AFTER},
 };
 use serde_json::Value as Json;
 
@@ -56,6 +56,13 @@ impl Answer {
     /// The server's clock when it answered, to the second.
     pub(super) fn date(&self) -> Option<Timestamp> {
         http_date(self.headers.get(DATE)?.to_str().ok()?)
+    }
+
+    /// The version inside `ETag: W/"3"` or `"3"`.
+    pub(super) fn entity_tag(&self) -> Option<String> {
+        let tag = self.headers.get(ETAG)?.to_str().ok()?;
+        let inner = tag.trim().trim_start_matches("W/").strip_prefix('"')?.strip_suffix('"')?;
+        (!inner.is_empty()).then(|| inner.to_owned())
     }
 
     /// Whether the worst issue of its OperationOutcome has this code.

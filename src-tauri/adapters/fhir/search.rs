@@ -408,7 +408,7 @@ fn ignored(parameter: &str) -> Fault {
     Fault::new(Class::Stop, Code::Rejected).vendor(format!("the server ignores {parameter}"))
 }
 
-fn instant(json: &Json) -> Option<Timestamp> {
+pub(super) fn instant(json: &Json) -> Option<Timestamp> {
     json.as_str()?.parse().ok()
 }
 

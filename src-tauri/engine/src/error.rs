@@ -68,6 +68,10 @@ codes! {
     ValueUnmappable = "value-unmappable",
     NotFound = "not-found",
     Gone = "gone",
+    /// More than one resource carries an identifier that only one should have.
+    SeveralMatches = "several-matches",
+    /// The server gives no versions: a write to it could not be guarded.
+    Unguarded = "unguarded",
     /// The row that we wrote is no longer there: the clinic deleted it.
     RowDeleted = "row-deleted",
     ParentMissing = "parent-missing",

@@ -4,8 +4,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use jiff::{Timestamp, civil::DateTime};
+use jiff::{
+    Timestamp,
+    civil::{Date, DateTime},
+};
 use serde_json::Value as Json;
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 use crate::{
     audit::{AuditId, Begun, Entry, Found, Outcome, Search},
@@ -145,7 +149,68 @@ pub struct Resource {
     pub resource: ResourceType,
     pub id: ResourceId,
     pub version: String,
+    /// When the server says that this version was made.
+    pub last_updated: Option<Timestamp>,
     pub json: Json,
+}
+
+/// A business identifier. Patient data: it cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identifier {
+    pub system: String,
+    pub value: String,
+}
+
+/// By what resources are looked for.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Matching {
+    Identifier(Identifier),
+    /// Patients born on this day under this family name, whatever its capitals and accents: candidates for a person to judge.
+    Birth {
+        day: Date,
+        family: String,
+    },
+}
+
+impl Matching {
+    /// Whether a resource is one of those looked for.
+    pub fn fits(&self, resource: &Json) -> bool {
+        match self {
+            Matching::Identifier(wanted) => {
+                each(&resource["identifier"]).iter().chain(each(&resource["masterIdentifier"])).any(|identifier| {
+                    identifier["system"].as_str().unwrap_or_default() == wanted.system
+                        && identifier["value"].as_str() == Some(&wanted.value)
+                })
+            }
+            Matching::Birth { day, family } => {
+                let names = each(&resource["name"]).iter().filter_map(|name| name["family"].as_str());
+                resource["birthDate"] == day.to_string()
+                    && names.map(plain_letters).any(|name| name == plain_letters(family))
+            }
+        }
+    }
+}
+
+/// A list's items, or the one that is not in a list.
+fn each(element: &Json) -> &[Json] {
+    match element {
+        Json::Array(items) => items,
+        Json::Null => &[],
+        one => std::slice::from_ref(one),
+    }
+}
+
+fn plain_letters(name: &str) -> String {
+    name.trim().nfd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase).collect()
+}
+
+/// A resource that is there now, made by this call or found with its identifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    pub id: ResourceId,
+    pub version: String,
+    /// It was there before.
+    pub existed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -187,8 +252,24 @@ pub trait FhirServer: Send + Sync + fmt::Debug {
         since: Option<Timestamp>,
         page: Option<&PageToken>,
     ) -> Result<Changes, Fault>;
+    /// Replaces a resource by `json`, the whole of it, if it still has the version `expected`: else `Stale` / `RecordChanged`.
+    /// Answers with its new version. What the server keeps may differ from what it was sent.
+    async fn update(
+        &self,
+        resource: &ResourceType,
+        id: &ResourceId,
+        expected: &str,
+        json: &Json,
+    ) -> Result<String, Fault>;
+    /// Creates a resource that carries `identifier`, unless one with it is there: then it answers with that. More than one is
+    /// `Permanent` / `SeveralMatches`. After a lost answer the same call again does no harm.
+    async fn create(&self, resource: &ResourceType, json: &Json, identifier: &Identifier) -> Result<Created, Fault>;
+    /// Whole resources, 50 at most. A search may know less than a read.
+    async fn matching(&self, resource: &ResourceType, by: &Matching) -> Result<Vec<Resource>, Fault>;
     /// The cheapest call that proves the connection and the sign-in.
     async fn probe(&self) -> Result<(), Fault>;
+    /// How long after a write was given up on it may still land. Past that, an unknown outcome is settled by looking once.
+    fn write_horizon(&self) -> Duration;
 }
 
 /// One line of a list of rows.
@@ -253,6 +334,16 @@ redacted! {
     Message { id }
     Delivery { id, receives }
     Resource { resource, id, version }
+    Identifier { system }
+}
+
+impl fmt::Debug for Matching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Matching::Identifier(_) => "Identifier(..)",
+            Matching::Birth { .. } => "Birth(..)",
+        })
+    }
 }
 
 impl fmt::Debug for PageToken {

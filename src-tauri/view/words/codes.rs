@@ -20,6 +20,12 @@ pub fn sentence(code: Code) -> &'static str {
         }
         Code::NotFound => "The chart system announced a record and does not have it.",
         Code::Gone => "The record was deleted in the chart system. The FileMaker record stays.",
+        Code::SeveralMatches => {
+            "The chart system has more than one record with this identifier. Please look at them; nothing was written."
+        }
+        Code::Unguarded => {
+            "The chart system gives its records no versions, so nothing is written to it. Only IT can fix this."
+        }
         Code::RowDeleted => "The clinic deleted this record in FileMaker. It is not made again.",
         Code::ParentMissing => "This waits for its patient's record.",
         Code::PatientMerged => "This patient was merged into another one in the chart system. Please look at both.",

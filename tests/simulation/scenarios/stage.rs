@@ -21,8 +21,8 @@ use engine::{
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Owner, Record, Survey, Take, Want},
     mapping::Mapping,
     ports::{
-        Changes, ClinicDatabase, Clock, Delivery, Depth, FhirServer, FirmPorts, Ledger, Message, PageToken, Queue,
-        Read, Receipt, RowChanges,
+        Changes, ClinicDatabase, Clock, Created, Delivery, Depth, FhirServer, FirmPorts, Identifier, Ledger, Matching,
+        Message, PageToken, Queue, Read, Receipt, Resource, RowChanges,
     },
     row::{Fields, ModId, Row, RowId, Table, Value},
     settings::{Firm, PollPlan, Settings},
@@ -228,8 +228,31 @@ impl FhirServer for Hooked<MemoryFhir> {
         self.call("fhir.changes", resource, self.inner.changes(resource, since, page)).await
     }
 
+    async fn update(
+        &self,
+        resource: &ResourceType,
+        id: &ResourceId,
+        expected: &str,
+        json: &Json,
+    ) -> Result<String, Fault> {
+        let about = format!("{resource}/{id}");
+        self.call("fhir.update", about, self.inner.update(resource, id, expected, json)).await
+    }
+
+    async fn create(&self, resource: &ResourceType, json: &Json, identifier: &Identifier) -> Result<Created, Fault> {
+        self.call("fhir.create", resource, self.inner.create(resource, json, identifier)).await
+    }
+
+    async fn matching(&self, resource: &ResourceType, by: &Matching) -> Result<Vec<Resource>, Fault> {
+        self.call("fhir.matching", resource, self.inner.matching(resource, by)).await
+    }
+
     async fn probe(&self) -> Result<(), Fault> {
         self.call("fhir.probe", "", self.inner.probe()).await
+    }
+
+    fn write_horizon(&self) -> Duration {
+        self.inner.write_horizon()
     }
 }
 

@@ -1,25 +1,28 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::lock;
 use crate::{
-    error::Fault,
+    error::{Class, Code, Fault},
     key::{ResourceId, ResourceType},
-    ports::{Change, Changes, Clock, FhirServer, PageToken, Read, Resource},
+    ports::{Change, Changes, Clock, Created, FhirServer, Identifier, Matching, PageToken, Read, Resource},
 };
 
 /// A FHIR server in memory. Versions count from 1 for each resource.
 #[derive(Debug)]
 pub struct MemoryFhir {
     clock: Arc<dyn Clock>,
-    resources: Mutex<BTreeMap<(ResourceType, ResourceId), Kept>>,
+    resources: Mutex<Resources>,
 }
+
+type Resources = BTreeMap<(ResourceType, ResourceId), Kept>;
 
 #[derive(Debug, Clone)]
 struct Kept {
@@ -36,7 +39,10 @@ impl MemoryFhir {
 
     /// Writes a version as the portal would; answers with its number.
     pub fn put(&self, resource: &ResourceType, id: &ResourceId, json: Option<Json>) -> u64 {
-        let mut resources = lock(&self.resources);
+        self.write(&mut lock(&self.resources), resource, id, json)
+    }
+
+    fn write(&self, resources: &mut Resources, resource: &ResourceType, id: &ResourceId, json: Option<Json>) -> u64 {
         let kept = resources.entry((resource.clone(), id.clone())).or_insert_with(|| Kept {
             version: 0,
             last_updated: Timestamp::MIN,
@@ -62,10 +68,11 @@ impl FhirServer for MemoryFhir {
         Ok(match lock(&self.resources).get(&(resource.clone(), id.clone())) {
             None => Read::Missing,
             Some(Kept { json: None, .. }) => Read::Gone,
-            Some(Kept { version, json: Some(json), .. }) => Read::Found(Resource {
+            Some(Kept { version, last_updated, json: Some(json) }) => Read::Found(Resource {
                 resource: resource.clone(),
                 id: id.clone(),
                 version: version.to_string(),
+                last_updated: Some(*last_updated),
                 json: json.clone(),
             }),
         })
@@ -95,7 +102,57 @@ impl FhirServer for MemoryFhir {
         Ok(Changes { changes, next, server_time: Some(self.clock.now()) })
     }
 
+    async fn update(
+        &self,
+        resource: &ResourceType,
+        id: &ResourceId,
+        expected: &str,
+        json: &Json,
+    ) -> Result<String, Fault> {
+        let mut resources = lock(&self.resources);
+        match resources.get(&(resource.clone(), id.clone())) {
+            Some(Kept { version, json: Some(_), .. }) if version.to_string() == expected => {}
+            _ => return Err(Fault::new(Class::Stale, Code::RecordChanged)),
+        }
+        Ok(self.write(&mut resources, resource, id, Some(json.clone())).to_string())
+    }
+
+    async fn create(&self, resource: &ResourceType, json: &Json, identifier: &Identifier) -> Result<Created, Fault> {
+        let mut resources = lock(&self.resources);
+        match found(&resources, resource, &Matching::Identifier(identifier.clone())).as_slice() {
+            [] => {}
+            [one] => return Ok(Created { id: one.id.clone(), version: one.version.clone(), existed: true }),
+            _ => return Err(Fault::new(Class::Permanent, Code::SeveralMatches)),
+        }
+        let id = (1..).map(|number| ResourceId::new(format!("created-{number}")).expect("letters and digits"));
+        let id = id.into_iter().find(|id| !resources.contains_key(&(resource.clone(), id.clone())));
+        let id = id.expect("numbers do not end");
+        let mut json = json.clone();
+        json["id"] = json!(id.as_str());
+        let version = self.write(&mut resources, resource, &id, Some(json)).to_string();
+        Ok(Created { id, version, existed: false })
+    }
+
+    async fn matching(&self, resource: &ResourceType, by: &Matching) -> Result<Vec<Resource>, Fault> {
+        Ok(found(&lock(&self.resources), resource, by))
+    }
+
     async fn probe(&self) -> Result<(), Fault> {
         Ok(())
     }
+
+    /// A call is over when it returns.
+    fn write_horizon(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+fn found(resources: &Resources, resource: &ResourceType, by: &Matching) -> Vec<Resource> {
+    let of_type = resources.iter().filter(|((of, _), _)| of == resource);
+    let found = of_type.filter_map(|((_, id), kept)| {
+        let json = kept.json.as_ref().filter(|json| by.fits(json))?.clone();
+        let (version, last_updated) = (kept.version.to_string(), Some(kept.last_updated));
+        Some(Resource { resource: resource.clone(), id: id.clone(), version, last_updated, json })
+    });
+    found.collect()
 }

@@ -313,6 +313,8 @@ impl World {
             ("type", "token"),
             ("category", "token"),
             ("_tag", "token"),
+            ("birthdate", "date"),
+            ("family", "string"),
         ];
         let parameters: Vec<_> = parameters
             .iter()

@@ -1,7 +1,7 @@
 //! Search parameters: what they mean and which resources they choose.
 //!
 //! Source: hl7.org/fhir/R4/search.html. Known are `_id`, `_lastUpdated`, `identifier`, `subject`, `patient`, the
-//! tokens `status`, `code`, `type`, `category`, `_tag` and the result parameters `_sort=[-]_lastUpdated`, `_count`,
+//! tokens `status`, `code`, `type`, `category`, `_tag`, `birthdate` and `family` and the result parameters `_sort=[-]_lastUpdated`, `_count`,
 //! `_elements`, `_summary=count`, `_total`. Anything else is ignored, as lenient servers do, or refused on
 //! `Prefer: handling=strict`.
 
@@ -26,6 +26,10 @@ enum Criterion {
     Identifier(Vec<Token>),
     Subject(Vec<String>),
     Token(&'static str, Vec<Token>),
+    /// Whole days.
+    Birthdate(Vec<String>),
+    /// How a family name begins, in small letters.
+    Family(Vec<String>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,6 +128,11 @@ impl Query {
             "type" => self.criteria.push(Criterion::Token("type", tokens(value))),
             "category" => self.criteria.push(Criterion::Token("category", tokens(value))),
             "_tag" => self.criteria.push(Criterion::Token("_tag", tokens(value))),
+            "birthdate" => self.criteria.push(Criterion::Birthdate(split(value, ','))),
+            "family" => {
+                let names = split(value, ',').into_iter().map(|name| name.to_lowercase());
+                self.criteria.push(Criterion::Family(names.collect()));
+            }
             "_sort" => {
                 self.sort = match value {
                     "_lastUpdated" => Sort::OldestFirst,
@@ -188,7 +197,7 @@ impl Query {
                         to = earlier(to, high);
                     }
                 }
-                Criterion::Identifier(_) | Criterion::Token(..) => {}
+                Criterion::Identifier(_) | Criterion::Token(..) | Criterion::Birthdate(_) | Criterion::Family(_) => {}
             }
         }
         store.by_time(kind, from, to)
@@ -214,6 +223,13 @@ impl Criterion {
             }),
             Self::Token("_tag", tokens) => any_coding(&resource["meta"]["tag"], tokens),
             Self::Token(element, tokens) => any_coding(&resource[*element], tokens),
+            Self::Birthdate(days) => {
+                resource["birthDate"].as_str().is_some_and(|day| days.iter().any(|one| one == day))
+            }
+            Self::Family(names) => each(&resource["name"])
+                .iter()
+                .filter_map(|name| name["family"].as_str().map(str::to_lowercase))
+                .any(|family| names.iter().any(|name| family.starts_with(name))),
         }
     }
 }
