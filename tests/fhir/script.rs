@@ -24,6 +24,7 @@ pub(crate) struct Asked {
     /// Of the query and of a form.
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
 }
 
 impl Asked {
@@ -58,6 +59,7 @@ impl Script {
                     url: parts.uri.to_string(),
                     parameters: pairs.map(owned).collect(),
                     headers: parts.headers.iter().map(header).collect(),
+                    body: String::from_utf8_lossy(&body).into_owned(),
                 };
                 journal.lock().unwrap().push(call.clone());
                 Outcome::Reply(answer(&call))
