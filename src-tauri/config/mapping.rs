@@ -368,6 +368,8 @@ fn built(whole: &file::Mapping) -> Option<ResourceMapping> {
             field: states.field.clone(),
             wait: states.wait.clone(),
             mark: states.mark.clone(),
+            amended: BTreeMap::new(),
+            new: Vec::new(),
         }),
         None => None,
     };

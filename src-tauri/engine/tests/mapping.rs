@@ -354,6 +354,8 @@ fn child() -> ResourceMapping {
             field: "Status".into(),
             wait: vec!["in-progress".into()],
             mark: vec!["entered-in-error".into(), "superseded".into()],
+            amended: BTreeMap::new(),
+            new: Vec::new(),
         }),
     );
     mapping.only = vec![Filter { path: path("type"), codes: vec!["http://loinc.org|11506-3".into()] }];

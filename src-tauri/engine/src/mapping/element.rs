@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// UCUM, in which FHIR codes units (R4 datatypes, Quantity).
-const UCUM: &str = "http://unitsofmeasure.org";
+pub(super) const UCUM: &str = "http://unitsofmeasure.org";
 
 /// What an element says. `value` is absent where the element is there and says nothing.
 #[derive(Debug, Default)]

@@ -18,11 +18,16 @@ use crate::{
 
 mod canonical;
 mod element;
+mod inverse;
 mod path;
+mod place;
+mod shape;
+mod writing;
 
 pub use canonical::{Form, canonical};
 pub use element::is_of_type;
 pub use path::{Path, PathError, Selector, Step};
+pub use writing::{Applied, Direction, OneWay, TAG_SYSTEM, sign};
 
 /// What an absent element means. An element that is there and says nothing (an item without an answer, white space) is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +45,8 @@ pub enum Owner {
     #[default]
     Fhir,
     FileMaker,
+    /// The later change, by the clocks of the two sides.
+    Newest,
     Person,
 }
 
@@ -122,6 +129,9 @@ pub struct Rule {
     pub form: Form,
     pub absent: Absent,
     pub owner: Owner,
+    pub direction: Direction,
+    /// Written to the chart only while its status is one of these; none: whatever it is.
+    pub only_in: Vec<String>,
 }
 
 impl Rule {
@@ -136,6 +146,8 @@ impl Rule {
             form: Form::Plain,
             absent: Absent::Leave,
             owner: Owner::Fhir,
+            direction: Direction::Both,
+            only_in: Vec::new(),
         }
     }
 
@@ -171,6 +183,10 @@ pub struct States {
     pub wait: Vec<String>,
     /// A row that is there shows the status and keeps everything else; none is created: entered in error.
     pub mark: Vec<String>,
+    /// What a status becomes when the clinic has changed a field: a `final` one is `amended`.
+    pub amended: BTreeMap<String, String>,
+    /// Where which status stands in a resource that is made for a row.
+    pub new: Vec<(Path, String)>,
 }
 
 /// A resource type and its table.
@@ -237,6 +253,27 @@ pub enum Refusal {
     /// A reference to a resource of another type than the mapping says.
     OtherResource,
     NotText,
+
+    // On the way to the chart
+    /// The mapping does not write this field to the chart.
+    OneWay,
+    /// The record's status does not allow it.
+    Closed,
+    /// A code says it, and no other code is known for the new text.
+    Coded,
+    /// The field's value is not of the field's type.
+    NotThatType,
+    NoPlace,
+    /// Another value would show instead of the one that is taken away.
+    AnotherShows,
+    /// The hour that summer time repeats or leaves out.
+    NoSuchTime,
+    /// A day for what the chart knows to the second.
+    MorePrecise,
+    /// It cannot be told how a text divides into several values.
+    NotSplit,
+    /// Something else would change with it.
+    Entangled,
 }
 
 impl Refusal {
@@ -263,6 +300,16 @@ impl fmt::Display for Refusal {
             Refusal::Elsewhere => "the chart keeps it in another place",
             Refusal::OtherResource => "the chart refers to another kind of record than the mapping expects",
             Refusal::NotText => "the attachment is not a text that can be read",
+            Refusal::OneWay => "the mapping does not write this field to the chart",
+            Refusal::Closed => "the chart's record has a status in which this is not changed",
+            Refusal::Coded => "the chart says it with a code, and none is known for the new text",
+            Refusal::NotThatType => "FileMaker's value is not of the field's type",
+            Refusal::NoPlace => "the mapping does not say where in the chart it would go",
+            Refusal::AnotherShows => "another value of the chart would show in its place",
+            Refusal::NoSuchTime => "the clocks were changed then, so that the time is there twice or not at all",
+            Refusal::MorePrecise => "the chart knows the time of day too",
+            Refusal::NotSplit => "it cannot be told how the text divides into the chart's values",
+            Refusal::Entangled => "something else in the chart would change with it",
         })
     }
 }
@@ -427,6 +474,15 @@ impl ResourceMapping {
 }
 
 impl Rule {
+    fn reader<'a>(&'a self, zone: &'a TimeZone, bases: &'a [String]) -> element::Reader<'a> {
+        element::Reader { kind: &self.kind, codes: self.codes.as_ref(), form: self.form, zone, bases }
+    }
+
+    /// What one of the elements says that the rule leads to.
+    fn value_of(&self, element: &Json, zone: &TimeZone) -> Result<Value, Refusal> {
+        Ok(self.reader(zone, &[]).read(element)?.value.unwrap_or(Value::Blank))
+    }
+
     fn value(&self, resource: &Json, zone: &TimeZone, bases: &[String]) -> Result<element::Said, Refusal> {
         let mut elements =
             self.paths.iter().map(|path| path.read(resource)).find(|found| !found.is_empty()).unwrap_or_default();
@@ -434,7 +490,7 @@ impl Rule {
         if self.kind == Kind::Attachment && elements.iter().any(|element| element::is_text(element)) {
             elements.retain(|element| element::is_text(element));
         }
-        let reader = element::Reader { kind: &self.kind, codes: self.codes.as_ref(), form: self.form, zone, bases };
+        let reader = self.reader(zone, bases);
         let said: Vec<element::Said> =
             elements.into_iter().map(|element| reader.read(element)).collect::<Result<_, _>>()?;
         let mut said = said.into_iter().filter(|said| said.value.is_some());

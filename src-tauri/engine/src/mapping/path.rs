@@ -203,52 +203,69 @@ impl Path {
 
     /// Every element that the path leads to and that says something: not null, not empty, not white space only.
     pub fn read<'a>(&self, resource: &'a Json) -> Vec<&'a Json> {
-        let mut nodes = vec![resource];
+        self.places(resource).into_iter().map(|(_, element)| element).collect()
+    }
+
+    /// The same, each with its place: a JSON pointer (RFC 6901; element names need no escapes).
+    pub(super) fn places<'a>(&self, resource: &'a Json) -> Vec<(String, &'a Json)> {
+        let mut nodes = vec![(String::new(), resource)];
         for step in &self.steps {
-            nodes = nodes.iter().filter_map(|node| node.as_object()).flat_map(|node| step.read(node)).collect();
+            nodes = nodes.iter().flat_map(|(place, node)| step.places(place, node)).collect();
         }
-        nodes.retain(|node| !is_silent(node));
+        nodes.retain(|(_, node)| !is_silent(node));
         nodes
     }
 }
 
 impl Step {
-    fn read<'a>(&self, node: &'a Map<String, Json>) -> Vec<&'a Json> {
+    /// What the step leads to from a node, whether or not it says anything.
+    pub(super) fn places<'a>(&self, place: &str, node: &'a Json) -> Vec<(String, &'a Json)> {
+        let Json::Object(node) = node else { return Vec::new() };
         let mut found = Vec::new();
         if self.element == "item" && self.selectors.iter().any(|selector| selector.element == "linkId") {
-            self.form_items(node, &mut found);
+            self.form_items(place, node, &mut found);
         } else {
-            for element in elements(node, &self.element) {
+            for (name, element) in elements(node, &self.element) {
                 match element {
-                    Json::Array(items) => found.extend(items.iter().filter(|item| self.selects(item))),
-                    element => found.extend(Some(element).filter(|element| self.selects(element))),
+                    Json::Array(items) => {
+                        let items = items.iter().enumerate().filter(|(_, item)| self.selects(item));
+                        found.extend(items.map(|(number, item)| (format!("{place}/{name}/{number}"), item)));
+                    }
+                    element if self.selects(element) => found.push((format!("{place}/{name}"), element)),
+                    _ => {}
                 }
             }
         }
         match self.index {
-            Some(index) => found.get(index).copied().into_iter().collect(),
+            Some(index) if index < found.len() => vec![found.swap_remove(index)],
+            Some(_) => Vec::new(),
             None => found,
         }
     }
 
     fn selects(&self, node: &Json) -> bool {
         self.selectors.iter().all(|selector| match (node, &selector.is) {
-            (Json::Object(node), Some(text)) => elements(node, &selector.element).any(|element| says(element, text)),
-            (Json::Object(node), None) => elements(node, &selector.element).all(is_silent),
+            (Json::Object(node), Some(text)) => {
+                elements(node, &selector.element).any(|(_, element)| says(element, text))
+            }
+            (Json::Object(node), None) => elements(node, &selector.element).all(|(_, element)| is_silent(element)),
             _ => false,
         })
     }
 
     /// A `linkId` is unique in its form, and whether a question stands in a group is the form's business: items are found at
     /// any depth, in groups and below answers, but not inside an item already found.
-    fn form_items<'a>(&self, node: &'a Map<String, Json>, found: &mut Vec<&'a Json>) {
-        for item in list(node.get("item")) {
+    fn form_items<'a>(&self, place: &str, node: &'a Map<String, Json>, found: &mut Vec<(String, &'a Json)>) {
+        for (number, item) in list(node.get("item")).iter().enumerate() {
+            let place = format!("{place}/item/{number}");
             if self.selects(item) {
-                found.push(item);
+                found.push((place, item));
             } else if let Json::Object(item) = item {
-                self.form_items(item, found);
-                for answer in list(item.get("answer")).iter().filter_map(Json::as_object) {
-                    self.form_items(answer, found);
+                self.form_items(&place, item, found);
+                for (number, answer) in list(item.get("answer")).iter().enumerate() {
+                    if let Json::Object(answer) = answer {
+                        self.form_items(&format!("{place}/answer/{number}"), answer, found);
+                    }
                 }
             }
         }
@@ -259,13 +276,13 @@ fn list(element: Option<&Json>) -> &[Json] {
     element.and_then(Json::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The element of this name or, if there is none, every choice of this stem.
-fn elements<'a>(node: &'a Map<String, Json>, name: &str) -> impl Iterator<Item = &'a Json> {
-    let exact = node.get(name);
+/// The element of this name or, if there is none, every choice of this stem; each with its own name.
+fn elements<'a>(node: &'a Map<String, Json>, name: &str) -> impl Iterator<Item = (&'a String, &'a Json)> {
+    let exact = node.get_key_value(name);
     let choices = node.iter().filter(move |(key, _)| {
         exact.is_none() && key.strip_prefix(name).is_some_and(|r#type| CHOICES.binary_search(&r#type).is_ok())
     });
-    exact.into_iter().chain(choices.map(|(_, element)| element))
+    exact.into_iter().chain(choices)
 }
 
 /// The types that a choice element can have (FHIR R4, "Open Type Element" and the choices in resources), sorted.
@@ -312,7 +329,7 @@ const CHOICES: &[&str] = &[
     "Uuid",
 ];
 
-fn is_silent(node: &Json) -> bool {
+pub(super) fn is_silent(node: &Json) -> bool {
     match node {
         Json::Null => true,
         Json::String(text) => text.trim().is_empty(),
