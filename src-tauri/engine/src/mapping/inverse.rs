@@ -74,14 +74,14 @@ pub(super) fn element(rule: &Rule, value: &Value, target: &Target<'_>) -> Result
     }
 }
 
-/// What of an element goes when its value does: all of a plain value, and of a quantity or an attachment what says the value.
-/// `None`: the whole element.
-pub(super) fn without_value(rule: &Rule, element: &Json) -> Result<Option<Json>, Refusal> {
+/// What is left of an element when its value goes: of a quantity or an attachment, what does not say the value. `None`: nothing.
+/// A concept goes only where it is the whole answer to something.
+pub(super) fn without_value(rule: &Rule, element: &Json, is_answer: bool) -> Result<Option<Json>, Refusal> {
     let members: &[&str] = match (&rule.kind, element) {
         (Kind::Number(_), Json::Object(_)) => &["value", "unit", "system", "code"],
         (Kind::Attachment, Json::Object(_)) => &["data", "contentType", "size", "hash"],
         (Kind::Reference, Json::Object(_)) => &["reference", "type", "display"],
-        (Kind::Text, Json::Object(_)) => return Err(Refusal::Coded),
+        (Kind::Text, Json::Object(_)) if !is_answer => return Err(Refusal::Coded),
         _ => return Ok(None),
     };
     let Json::Object(element) = element else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! The mapping backwards: values of the clinic's row into the resource, and nothing else changed.
 //!
 //! * A value goes to the place that it is read from; where the resource says nothing, to the first of the rule's paths, made as
-//!   its selectors say. What is equal in canonical form is left in its own spelling.
+//!   its selectors say. (Also where only a code says it, and words are looked for first.) What is equal in canonical form is left in its own spelling.
 //! * Blank takes the element away, and what held nothing but it. If another of the rule's paths then showed its value, nothing is
 //!   taken away: that other value is somebody's too.
 //! * After each field the resource is read again. If the field does not read as written, or any other field reads differently,
@@ -328,7 +328,13 @@ impl Write<'_> {
         let places: Vec<String> = found.into_iter().map(|(place, _)| place).collect();
         match (&self.rule.join, places.as_slice()) {
             (Some(join), _) => self.divide(resource, path, &places, join, value),
-            (None, [place]) => self.set(resource, path, place, value),
+            (None, [place]) => match (self.set(resource, path, place, value), self.rule.paths.first()) {
+                // A code says it for want of words: the words go where they are looked for first.
+                (Err(Refusal::Coded), Some(first)) if first != path && *value != Value::Blank => {
+                    self.make(resource, first, value)
+                }
+                (done, _) => done,
+            },
             (None, _) => Err(Refusal::Several),
         }
     }
@@ -336,7 +342,8 @@ impl Write<'_> {
     fn set(&self, resource: &mut Json, path: &Path, place: &str, value: &Value) -> Result<(), Refusal> {
         let Some(element) = resource.pointer(place) else { return Err(Refusal::NoPlace) };
         if *value == Value::Blank {
-            match inverse::without_value(self.rule, element)? {
+            let is_answer = shape::is_choice(path.steps());
+            match inverse::without_value(self.rule, element, is_answer)? {
                 None => path.remove(resource, place, self.prune),
                 Some(rest) => *resource.pointer_mut(place).ok_or(Refusal::NoPlace)? = rest,
             }
@@ -388,9 +395,7 @@ impl Write<'_> {
         value: &Value,
     ) -> Result<(), Refusal> {
         if *value == Value::Blank {
-            for place in places.iter().rev() {
-                self.set(resource, path, place, value)?;
-            }
+            places.iter().rev().for_each(|place| path.remove(resource, place, self.prune));
             return Ok(());
         }
         let Value::Text(text) = value else { return Err(Refusal::WrongType) };
@@ -411,7 +416,7 @@ impl Write<'_> {
             *resource.pointer_mut(place).ok_or(Refusal::NoPlace)? = json!(piece);
         }
         for place in replaced.iter().skip(pieces.len()).rev() {
-            self.set(resource, path, place, &Value::Blank)?;
+            path.remove(resource, place, self.prune);
         }
         let more = &pieces[pieces.len().min(replaced.len())..];
         if more.is_empty() {
