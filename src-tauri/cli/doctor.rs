@@ -7,6 +7,7 @@ use engine::{
     audit::{Act, Begun, Outcome},
     error::Code,
     key::RecordKey,
+    mapping::{OneWay, ResourceMapping},
     ports::Clock,
     proof,
 };
@@ -81,6 +82,10 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
                 continue;
             }
         };
+        println!(" Which way changes go");
+        for mapping in firm.mapping.resources.values() {
+            println!("  {}", ways(mapping));
+        }
         let types: Vec<_> = firm.mapping.resources.keys().cloned().collect();
         println!(" The chart system, {}", firm.fhir.base_url);
         failed += print(&connected.fhir.diagnose(&types).await);
@@ -103,6 +108,25 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
         };
     }
     Ok(failed)
+}
+
+/// Which of a mapping's fields go both ways, and why the others do not.
+fn ways(mapping: &ResourceMapping) -> String {
+    let one_way = mapping.table.fields.keys().filter_map(|field| Some((field, mapping.one_way(field)?)));
+    let mut reasons: Vec<(OneWay, Vec<&str>)> = Vec::new();
+    for (field, reason) in one_way {
+        match reasons.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, fields)) => fields.push(field),
+            None => reasons.push((reason, vec![field])),
+        }
+    }
+    let to_filemaker = reasons.iter().map(|(reason, fields)| format!("{}: {reason}", fields.join(", ")));
+    let to_filemaker = to_filemaker.collect::<Vec<_>>().join("; ");
+    if to_filemaker.is_empty() {
+        format!("{}: every field both ways", mapping.resource)
+    } else {
+        format!("{}: both ways, but to FileMaker only {to_filemaker}", mapping.resource)
+    }
 }
 
 /// Tries whether keys are unique and edits guarded, and notes the proof in the ledger.

@@ -482,6 +482,11 @@ pub(super) struct Field {
     pub(super) absent: Option<Absent>,
     /// Which side's value wins where both have changed.
     pub(super) owner: Option<Owner>,
+    /// Which way its changes go; both ways if left out, where the path can be walked back.
+    pub(super) direction: Option<Direction>,
+    /// Written to the chart only while the record's status is one of these.
+    #[schemars(extend("x-form" = "text"))]
+    pub(super) only_in: Option<Vec<String>>,
     /// Date-times: a day without a time of day is refused (the default), or taken as its midnight.
     pub(super) day_only: Option<DayOnly>,
 }
@@ -526,7 +531,17 @@ pub(super) enum Absent {
 pub(super) enum Owner {
     Fhir,
     Filemaker,
+    /// The later change, by the time stamps of the two sides.
+    Newest,
     Person,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Direction {
+    Both,
+    ToFilemaker,
+    ToFhir,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -569,6 +584,10 @@ pub(super) struct States {
     /// With these, a row that is there shows the status and keeps everything else; none is created.
     #[schemars(extend("x-form" = "text"))]
     pub(super) mark: Vec<String>,
+    /// What a status becomes in the chart when the clinic has changed a field: `final = "amended"`.
+    pub(super) amended: BTreeMap<String, String>,
+    /// The status of a record that is made for a new row, by its path.
+    pub(super) new: BTreeMap<String, String>,
 }
 
 /// Something at the path must be one of the codes.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use engine::{
     key::ResourceType,
     mapping::{
-        Absent, Codes, DayOnly, Filter, Form, Kind, Mapping, Owner, Parent, Path, ResourceMapping, Rule, States, Unit,
-        is_of_type,
+        Absent, Codes, DayOnly, Direction, Filter, Form, Kind, Mapping, Owner, Parent, Path, ResourceMapping, Rule,
+        States, Unit, is_of_type,
     },
     row::FieldType,
 };
@@ -156,6 +156,8 @@ fn overlaid(mapping: &file::Mapping, at: &mut At<'_, '_, '_>) -> file::Mapping {
         field.form = own.form.or(field.form);
         field.absent = own.absent.or(field.absent);
         field.owner = own.owner.or(field.owner);
+        field.direction = own.direction.or(field.direction);
+        field.only_in = own.only_in.clone().or(field.only_in.take());
         field.day_only = own.day_only.or(field.day_only);
     }
     whole
@@ -181,6 +183,11 @@ fn check(whole: &file::Mapping, own: &file::Mapping, at: &mut At<'_, '_, '_>) {
     }
     used_once(whole, own, at);
     if let Some(states) = &own.states {
+        for path in states.new.keys() {
+            if let Err(error) = path.parse::<Path>() {
+                at.inside(&["states", "new"]).key(path, "a path", error.to_string());
+            }
+        }
         for (place, status) in states.mark.iter().enumerate().filter(|(_, status)| states.wait.contains(status)) {
             let _ = status;
             at.inside(&["states", "mark"]).value(
@@ -292,6 +299,19 @@ fn check_field(field: &file::Field, whole: &file::Mapping, at: &mut At<'_, '_, '
         };
         at.value("unit-field", "the name of a text field of this mapping", mend);
     }
+    if field.only_in.is_some() && whole.states.is_none() {
+        at.key(
+            "only-in",
+            "`only-in` only where the mapping has `states`",
+            "Take the line out, or add [firm.mapping.states]",
+        );
+    }
+    if matches!(field.direction, Some(file::Direction::Both | file::Direction::ToFhir)) {
+        let one_way = rule("", field).and_then(|rule| rule.one_way());
+        if let Some(reason) = one_way {
+            at.value("direction", "\"to-filemaker\"", format!("The field cannot be written to the chart: {reason}"));
+        }
+    }
     let r#type = rule_kind(field, kind).field_type();
     for (code, text) in field.codes.iter().flatten() {
         if !is_of_type(text, r#type) {
@@ -344,9 +364,16 @@ fn rule(name: &str, field: &file::Field) -> Option<Rule> {
         },
         owner: match field.owner {
             Some(file::Owner::Filemaker) => Owner::FileMaker,
+            Some(file::Owner::Newest) => Owner::Newest,
             Some(file::Owner::Person) => Owner::Person,
             Some(file::Owner::Fhir) | None => Owner::Fhir,
         },
+        direction: match field.direction {
+            Some(file::Direction::ToFilemaker) => Direction::ToFileMaker,
+            Some(file::Direction::ToFhir) => Direction::ToFhir,
+            Some(file::Direction::Both) | None => Direction::Both,
+        },
+        only_in: field.only_in.clone().unwrap_or_default(),
         ..Rule::new(name, paths(field.path.as_ref())?, rule_kind(field, field.kind?))
     })
 }
@@ -368,8 +395,12 @@ fn built(whole: &file::Mapping) -> Option<ResourceMapping> {
             field: states.field.clone(),
             wait: states.wait.clone(),
             mark: states.mark.clone(),
-            amended: BTreeMap::new(),
-            new: Vec::new(),
+            amended: states.amended.clone(),
+            new: states
+                .new
+                .iter()
+                .map(|(path, status)| Some((path.parse().ok()?, status.clone())))
+                .collect::<Option<_>>()?,
         }),
         None => None,
     };

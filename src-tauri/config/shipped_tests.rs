@@ -2,8 +2,10 @@
 
 use engine::{
     error::Code,
-    mapping::{Extracted, Refusal, Skip, Standing},
-    row::Value,
+    key::ResourceId,
+    mapping::{Extracted, OneWay, Refusal, ResourceMapping, Skip, Standing},
+    ports::Identifier,
+    row::{ChangeFields, Fields, Value},
 };
 use jiff::tz::TimeZone;
 use serde_json::{Value as Json, json};
@@ -239,4 +241,99 @@ fn everything_that_happens_in_the_synthetic_clinic_is_carried_over() {
         empty.extend(mapping.table.fields.keys().filter(never).map(|field| (which, field.clone())));
     }
     assert_eq!(empty, [(Shipped::Patient, "State".to_owned())], "the synthetic addresses have no state");
+}
+
+/// A shipped mapping whose table is watched, and which of its fields do not go to the chart.
+fn both_ways(which: Shipped) -> (ResourceMapping, Vec<(String, OneWay)>) {
+    let mut mapping = shipped(which);
+    mapping.table.changes = Some(ChangeFields { uuid: "UUID".into(), modified: "ModifiedAt".into() });
+    let one_way =
+        mapping.table.fields.keys().filter_map(|field| Some((field.clone(), mapping.one_way(field)?))).collect();
+    (mapping, one_way)
+}
+
+#[test]
+fn every_shipped_mapping_goes_both_ways() {
+    let text = |text: &str| Value::Text(text.into());
+    let number = |digits: &str| Value::Number(digits.into());
+    let noon = || Value::DateTime(jiff::civil::date(2026, 3, 2).at(12, 0, 0, 0));
+    let patient = vec![
+        ("LastName", text("Testpatient")),
+        ("FirstName", text("Petra Synthetic")),
+        ("BirthDate", Value::Date(jiff::civil::date(1974, 12, 25))),
+        ("Sex", text("F")),
+        ("Phone", text("555-010-5613")),
+        ("Email", text("petra@example.org")),
+        ("Street", text("534 Synthetic St, Apt 2")),
+        ("City", text("Pleasantville")),
+        ("State", text("NY")),
+        ("PostalCode", text("10570-0001")),
+        ("MRN", text("0012345")),
+        ("Active", Value::Flag(true)),
+    ];
+    let form = vec![
+        ("Allergies", text("Latex; Pollen")),
+        ("Medications", text("SYNTHETIC")),
+        ("ReasonForVisit", text("SYNTHETIC rash")),
+        ("SmokerYesNo", Value::Flag(false)),
+        ("PainScore", number("3")),
+    ];
+    let measurement = vec![
+        ("Code", text("29463-7")),
+        ("Value", number("72.5")),
+        ("Unit", text("kg")),
+        ("MeasuredAt", noon()),
+        ("Systolic", number("120")),
+        ("Diastolic", number("80")),
+    ];
+    let note = vec![("Title", text("SYNTHETIC note")), ("NoteDate", noon()), ("NoteText", text("SYNTHETIC\ntext"))];
+    let chart = |field: &str| (field.to_owned(), OneWay::Chart);
+    let declared = |field: &str| (field.to_owned(), OneWay::Declared);
+    for (which, values, expected) in [
+        (Shipped::Patient, patient, vec![]),
+        (Shipped::IntakeForm, form, vec![declared("Authored"), chart("PatientFhirId"), chart("Status")]),
+        (Shipped::Measurement, measurement, vec![declared("Label"), chart("PatientFhirId"), chart("Status")]),
+        (Shipped::ProgressNote, note, vec![chart("PatientFhirId"), chart("Status")]),
+    ] {
+        let (mapping, one_way) = both_ways(which);
+        assert_eq!(one_way, expected, "{which:?}");
+        // Every field that goes to the chart is in the row, arrives in a new resource, and comes back as it was.
+        let row: Fields = values.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
+        let writable = mapping.table.fields.keys().filter(|field| mapping.writable(field));
+        assert!(writable.eq(row.keys()), "{which:?}");
+        let identifier = Identifier { system: "urn:chart-relay:row".into(), value: "r-1".into() };
+        let zone = TimeZone::get("America/New_York").unwrap();
+        let made = mapping.new_resource(&row, ResourceId::new("p-1").ok().as_ref(), &identifier, &zone);
+        assert!(made.refused.is_empty(), "{which:?}: {:?}", made.refused);
+        assert!(mapping.applies(&made.json), "{which:?}");
+        let back = mapping.extract(&made.json, &zone);
+        assert_eq!((back.standing, back.refused.len()), (Standing::Carry, 0), "{which:?}");
+        for (field, value) in &row {
+            assert_eq!(back.fields[field].as_ref(), Some(value), "{which:?} {field}: {}", made.json);
+        }
+        // An edit of each of them does too, or is refused for a reason that was meant.
+        for (field, value) in &row {
+            let edited = match value {
+                Value::Text(_) if field == "Sex" => text("M"),
+                Value::Text(_) if field == "Phone" => text("555-010-0199"),
+                Value::Text(_) if field == "PostalCode" => text("10571"),
+                Value::Text(content) => text(&format!("{content} x").to_lowercase()),
+                Value::Number(_) => number("4"),
+                Value::Date(_) => Value::Date(jiff::civil::date(1975, 1, 1)),
+                Value::DateTime(_) => Value::DateTime(jiff::civil::date(2026, 7, 2).at(12, 30, 0, 0)),
+                Value::Flag(flag) => Value::Flag(!flag),
+                Value::Blank => unreachable!(),
+            };
+            let applied = mapping.apply(&made.json, &Fields::from([(field.clone(), edited.clone())]), &zone);
+            match applied.refused.get(field) {
+                None => {
+                    assert_eq!(mapping.extract(&applied.json, &zone).fields[field], Some(edited), "{which:?} {field}");
+                }
+                Some(refusal) => {
+                    let meant = [("Code", Refusal::Coded), ("Unit", Refusal::UnitDiffers)];
+                    assert!(meant.contains(&(field.as_str(), *refusal)), "{which:?} {field} {refusal:?}");
+                }
+            }
+        }
+    }
 }

@@ -256,7 +256,13 @@ impl ResourceMapping {
             let others_read_the_same = || {
                 self.rules.iter().filter(|other| other.field != rule.field).all(|other| {
                     let is_beside = matches!(&rule.kind, Kind::Number(Unit::Beside(unit)) if *unit == other.field);
-                    is_beside && (beside || *value == Value::Blank) || said(other, &draft) == said(other, resource)
+                    if is_beside && (beside || *value == Value::Blank) {
+                        return true;
+                    }
+                    let was = said(other, resource);
+                    // What the chart alone says may be another view of the same element, which had nothing to show.
+                    let shows_it_too = was == Ok(Value::Blank) && !self.writable(&other.field);
+                    shows_it_too || said(other, &draft) == was
                 })
             };
             if reads.as_ref() == Ok(value) && others_read_the_same() {
