@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use crate::{
     oracle::Oracle,
-    script::{Mishap, Script},
+    script::{Mishap, Script, Store},
 };
 
 /// One station's way to the world.
@@ -59,6 +59,12 @@ impl Station {
         }
     }
 
+    /// Trouble on the way to a store.
+    async fn reach(&self, store: Store) -> Result<(), Fault> {
+        self.before(storage()).await?;
+        self.script.reaches(self.number, store)
+    }
+
     /// Trouble on the way back: the call was carried out.
     async fn after<T>(&self, answer: T, lost: impl FnOnce() -> T) -> T {
         self.script.thaw(self.number).await;
@@ -80,14 +86,17 @@ pub struct FaultyQueue(pub Station, pub Arc<MemoryQueue>, pub Arc<MemoryLedger>)
 #[async_trait]
 impl Queue for FaultyQueue {
     async fn send(&self, messages: Vec<Message>) -> Result<(), Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Queue).await?;
         self.0.oracle.sent(&messages);
-        self.1.send(messages).await?;
+        if let Err(fault) = self.1.send(messages.clone()).await {
+            self.0.oracle.not_sent(&messages, &self.1);
+            return Err(fault);
+        }
         self.0.after(Ok(()), || Err(storage())).await
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Queue).await?;
         let mut deliveries = self.1.receive(max, wait).await?;
         self.0.script.reorder(&mut deliveries);
         self.0.oracle.received(&deliveries);
@@ -95,23 +104,25 @@ impl Queue for FaultyQueue {
     }
 
     async fn acknowledge(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>, Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Queue).await?;
         let refused = self.1.acknowledge(receipts).await?;
         self.0.oracle.acknowledged(receipts, &refused, &self.2);
         self.0.after(Ok(refused), || Err(storage())).await
     }
 
     async fn extend(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>, Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Queue).await?;
         let lost = self.1.extend(receipts).await?;
         self.0.after(Ok(lost), || Err(storage())).await
     }
 
     async fn release(&self, receipts: &[Receipt]) -> Result<(), Fault> {
+        self.0.script.reaches(self.0.number, Store::Queue)?;
         self.1.release(receipts).await
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
+        self.0.script.reaches(self.0.number, Store::Queue)?;
         self.1.depth().await
     }
 
@@ -126,7 +137,7 @@ pub struct FaultyLedger(pub Station, pub Arc<dyn Ledger>);
 #[async_trait]
 impl Ledger for FaultyLedger {
     async fn take(&self, key: &RecordKey, claim: &Claim) -> Result<Take, Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Ledger).await?;
         let take = self.1.take(key, claim).await?;
         if let Take::Taken(_, lease) = &take {
             self.0.oracle.taken(lease);
@@ -135,32 +146,32 @@ impl Ledger for FaultyLedger {
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Ledger).await?;
         let renewed = self.1.renew(leases).await?;
         for (lease, renewed) in leases.iter().zip(&renewed) {
             if *renewed {
-                self.0.oracle.used(lease);
+                self.0.oracle.renewed(lease);
             }
         }
         self.0.after(Ok(renewed), || Err(storage())).await
     }
 
     async fn save(&self, lease: &Lease, state: &str, now: Timestamp) -> Result<(), LedgerError> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Ledger).await?;
         self.1.save(lease, state, now).await?;
         self.0.oracle.used(lease);
         self.0.after(Ok(()), || Err(storage().into())).await
     }
 
     async fn commit(&self, lease: &Lease, commit: Commit) -> Result<bool, LedgerError> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Ledger).await?;
         let wanted = self.1.commit(lease, commit.clone()).await?;
         self.0.oracle.committed(self.0.number, lease, &commit);
         self.0.after(Ok(wanted), || Err(storage().into())).await
     }
 
     async fn want(&self, wants: &[Want]) -> Result<(), Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Ledger).await?;
         self.1.want(wants).await?;
         self.0.after(Ok(()), || Err(storage())).await
     }
@@ -172,48 +183,59 @@ impl Ledger for FaultyLedger {
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Ledger).await?;
         self.1.due(firm, now, horizon, limit).await
     }
 
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Ledger).await?;
         self.1.held().await
     }
 
     async fn read(&self, key: &RecordKey) -> Result<Option<Record>, Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Ledger).await?;
         self.1.read(key).await
     }
 
+    async fn read_all(&self, keys: &[RecordKey]) -> Result<Vec<Record>, Fault> {
+        self.0.reach(Store::Ledger).await?;
+        self.1.read_all(keys).await
+    }
+
     async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault> {
+        self.0.script.reaches(self.0.number, Store::Ledger)?;
         self.1.page(filter, after, limit).await
     }
 
     async fn count(&self, filter: Filter) -> Result<u64, Fault> {
+        self.0.script.reaches(self.0.number, Store::Ledger)?;
         self.1.count(filter).await
     }
 
     async fn survey(&self) -> Result<Survey, Fault> {
+        self.0.script.reaches(self.0.number, Store::Ledger)?;
         self.1.survey().await
     }
 
     async fn set_aside(&self, keys: &[RecordKey], aside: bool) -> Result<(), Fault> {
+        self.0.script.reaches(self.0.number, Store::Ledger)?;
         self.1.set_aside(keys, aside).await
     }
 
     async fn bury(&self, letter: DeadLetter) -> Result<(), Fault> {
-        self.0.before(storage()).await?;
+        self.0.reach(Store::Ledger).await?;
         self.0.oracle.buried(&letter.id);
         self.1.bury(letter).await?;
         self.0.after(Ok(()), || Err(storage())).await
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Fault> {
+        self.0.script.reaches(self.0.number, Store::Ledger)?;
         self.1.dead_letters(limit).await
     }
 
     async fn unbury(&self, ids: &[String]) -> Result<(), Fault> {
+        self.0.script.reaches(self.0.number, Store::Ledger)?;
         self.1.unbury(ids).await
     }
 }
@@ -413,7 +435,9 @@ impl ClinicDatabase for FaultyClinic {
         self.write(async move {
             accepts(&fields)?;
             let before = clinic.row(&table.layout, &row);
+            let version = clinic.version(&table.layout, &row);
             let mod_id = clinic.edit(&table, &row, &expected, &fields).await?;
+            oracle.guarded(&table.layout, version.as_ref() == Some(&expected));
             if let Some((key, before)) = before {
                 oracle.written(&table.layout, &key, &fields, Some(&before));
             }

@@ -1,10 +1,11 @@
 //! The whole engine, on paused time, in worlds where everything goes wrong, drawn from seeds.
 //!
-//! `SIMULATION_SEEDS` and `SIMULATION_EVENTS` set how many worlds and how long (defaults 2000 and 200); `SIMULATION_SEED=N` replays
+//! `SIMULATION_SEEDS` and `SIMULATION_EVENTS` set how many worlds and how long (defaults 2400 and 200); `SIMULATION_SEED=N` replays
 //! one and says what it found.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
+mod checks;
 mod defects;
 mod faults;
 mod oracle;
@@ -15,7 +16,8 @@ mod world;
 use std::{collections::BTreeSet, thread};
 
 use defects::Defect;
-use world::{Plan, Report, World};
+use engine::fakes::Oddity;
+use world::{Plan, Report, Stores, World};
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
@@ -44,19 +46,24 @@ fn events() -> usize {
     setting("SIMULATION_EVENTS").unwrap_or(200) as usize
 }
 
+/// A station alone has less to go wrong: every sixth world. The others have two to five.
+fn stores(seed: u64) -> Stores {
+    if seed.is_multiple_of(6) { Stores::Embedded } else { Stores::Shared }
+}
+
 #[test]
 fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
     if let Some(seed) = setting("SIMULATION_SEED") {
         // What the engine says while it happens; RUST_LOG chooses how much.
         tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
-        let report = play(Plan { seed, events: events(), defect: None });
+        let report = play(Plan { seed, events: events(), stores: stores(seed), defect: None });
         println!("seed {seed}: {report:#?}");
         assert_eq!(report.violation, None, "seed {seed}");
         return;
     }
-    let seeds = setting("SIMULATION_SEEDS").unwrap_or(2_000);
-    let plans = (1..=seeds).map(|seed| Plan { seed, events: events(), defect: None }).collect();
-    let reports = play_all(plans);
+    let seeds = setting("SIMULATION_SEEDS").unwrap_or(2_400);
+    let plan = |seed| Plan { seed, events: events(), stores: stores(seed), defect: None };
+    let reports = play_all((1..=seeds).map(plan).collect());
     let mut total = Report::default();
     let mut broken = Vec::new();
     for (seed, report) in reports {
@@ -115,10 +122,17 @@ fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
         "sync now",
         "pause",
         "resume",
-    ] {
+        "cut off from the queue",
+        "cut off from the ledger",
+        "stores throttled",
+        "queue purged",
+    ]
+    .into_iter()
+    .chain(Oddity::ALL.map(Oddity::as_str))
+    {
         assert!(exercised.contains(fault), "the fault \"{fault}\" never happened");
     }
-    for check in ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I16", "I17", "I19", "I20", "I25"] {
+    for check in ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I16", "I17", "I19", "I20", "I21", "I25"] {
         assert!(total.checks.0.contains_key(check), "{check} was never checked");
     }
 }
@@ -131,7 +145,7 @@ fn line(counts: &std::collections::BTreeMap<&'static str, u64>) -> String {
 #[test]
 fn the_same_seed_gives_the_same_world_twice() {
     for seed in 1..=10 {
-        let plan = Plan { seed, events: 100, defect: None };
+        let plan = Plan { seed, events: 100, stores: stores(seed), defect: None };
         assert_eq!(play(plan).trace, play(plan).trace, "seed {seed}");
     }
 }
@@ -141,19 +155,40 @@ fn the_same_seed_gives_the_same_world_twice() {
 fn every_defect_put_back_is_found() {
     const AT_MOST: u64 = 200;
     let mut missed = Vec::new();
+    let mut broken = BTreeSet::new();
     let only = std::env::var("SIMULATION_DEFECT").ok();
     for defect in Defect::ALL {
         if only.as_ref().is_some_and(|only| *only != format!("{defect:?}")) {
             continue;
         }
         let found = (1..=AT_MOST).find_map(|seed| {
-            let violation = play(Plan { seed, events: events(), defect: Some(defect) }).violation?;
+            let plan = Plan { seed, events: events(), stores: Stores::Shared, defect: Some(defect) };
+            let violation = play(plan).violation?;
             Some((seed, violation))
         });
         match found {
-            Some((seeds, violation)) => println!("{defect:?}: found after {seeds} seed(s): {violation}"),
+            Some((seeds, violation)) => {
+                println!("{defect:?}: found after {seeds} seed(s): {violation}");
+                let (invariant, _) = violation.split_once(':').unwrap_or_default();
+                broken.insert(invariant.to_owned());
+            }
             None => missed.push(defect),
         }
     }
     assert!(missed.is_empty(), "not found within {AT_MOST} seeds: {missed:?}");
+    // What is checked of a whole world, and not of one call, is seen to fail here.
+    for invariant in ["I19", "I25"] {
+        assert!(only.is_some() || broken.contains(invariant), "no defect broke {invariant}");
+    }
+}
+
+/// What these defects get wrong is what AWS documents and an innocent queue and ledger never do.
+#[test]
+fn without_the_oddities_their_defects_stay_hidden() {
+    for defect in Defect::OF_ODDITIES {
+        for seed in 1..=5 {
+            let plan = Plan { seed, events: events(), stores: Stores::SharedWithoutOddities, defect: Some(defect) };
+            assert_eq!(play(plan).violation, None, "{defect:?} in world {seed}");
+        }
+    }
 }

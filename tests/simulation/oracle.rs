@@ -4,17 +4,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use engine::{
     audit::AuditId,
     fakes::{MemoryLedger, MemoryQueue},
     hint,
-    key::{RecordKey, ResourceId, ResourceType},
-    ledger::{Commit, Finish, Lease},
+    key::{RecordKey, ResourceId, ResourceType, StationId},
+    ledger::{Commit, Finish, Lease, Owner},
     ports::{Delivery, Message, Receipt},
     row::{Fields, Value},
 };
+use tokio::time::Instant;
 
 use crate::script::Tally;
 
@@ -30,14 +32,18 @@ struct Seen {
     sent: BTreeMap<String, (u64, Vec<RecordKey>)>,
     receipts: BTreeMap<Receipt, String>,
     acknowledged: BTreeSet<String>,
+    /// Emptied out by somebody.
+    purged: BTreeSet<String>,
     buried: BTreeSet<String>,
     /// When a committed run last read the source of a key.
     covered: BTreeMap<RecordKey, u64>,
     read: BTreeMap<(usize, String), u64>,
     /// Who holds which lease, by accepted calls alone.
-    holders: BTreeMap<RecordKey, (String, u64)>,
+    holders: BTreeMap<RecordKey, (Owner, u64)>,
     /// Those of them that were not freed by a commit.
     holding: BTreeMap<RecordKey, u64>,
+    /// When they last gave a sign of life, by no host's clock.
+    alive: BTreeMap<RecordKey, (StationId, Instant, Duration)>,
     /// Who wrote a field last: the newest source value by us, or a person.
     fields: BTreeMap<(String, String, String), Hand>,
     touched: BTreeSet<(String, String)>,
@@ -161,8 +167,35 @@ impl Oracle {
         {
             seen.break_at("I5", format!("the epoch of {} did not rise", lease.key));
         }
-        seen.holders.insert(lease.key.clone(), (lease.owner.boot.to_string(), lease.epoch));
+        if seen.holding.contains_key(&lease.key)
+            && let Some((station, beat, term)) = seen.alive.get(&lease.key).cloned()
+            && station != lease.owner.station
+        {
+            // I16 and I20: no clock of a host decides, only the time that has passed.
+            seen.checks.add("I16");
+            let stood = beat.elapsed();
+            if stood < term {
+                seen.break_at("I16", format!("{} was taken over {stood:?} after a sign of life", lease.key));
+            }
+        }
+        seen.holders.insert(lease.key.clone(), (lease.owner.clone(), lease.epoch));
         seen.holding.insert(lease.key.clone(), lease.epoch);
+        seen.alive.insert(lease.key.clone(), (lease.owner.station.clone(), Instant::now(), lease.term));
+    }
+
+    pub fn renewed(&self, lease: &Lease) {
+        self.used(lease);
+        let alive = (lease.owner.station.clone(), Instant::now(), lease.term);
+        self.seen().alive.insert(lease.key.clone(), alive);
+    }
+
+    /// I7: what was accepted carries the version that the row had.
+    pub fn guarded(&self, layout: &str, current: bool) {
+        let mut seen = self.seen();
+        seen.checks.add("I7");
+        if !current {
+            seen.break_at("I7", format!("an edit of {layout} was accepted that was made from another version"));
+        }
     }
 
     /// I6 at rest: no lease is gone that its holder has not freed.
@@ -184,7 +217,7 @@ impl Oracle {
         let mut seen = self.seen();
         seen.checks.add("I6");
         let holder = seen.holders.get(&lease.key).cloned();
-        if holder != Some((lease.owner.boot.to_string(), lease.epoch)) {
+        if holder != Some((lease.owner.clone(), lease.epoch)) {
             seen.break_at("I6", format!("{} was changed under a lease of somebody else", lease.key));
         }
     }
@@ -226,7 +259,6 @@ impl Oracle {
             seen.break_at("I9", format!("a write to {layout}/{key} changed nothing: an echo"));
         }
         for (field, value) in fields {
-            seen.checks.add("I7");
             let place = (layout.to_owned(), key.to_owned(), field.clone());
             if *value == Value::Blank {
                 seen.break_at("I8", format!("{layout}/{key} {field} was blanked"));
@@ -301,14 +333,44 @@ impl Oracle {
         self.seen().open_audits.remove(&(station, id));
     }
 
-    /// I2: every message sent is acknowledged and covered, or still there; none is both or neither.
-    pub fn conserve(&self, queue: &MemoryQueue) {
+    /// Somebody emptied the queue: what was in it is nobody's to account for, and what it was about must arrive all the same.
+    pub fn purged(&self, ids: Vec<String>) {
+        self.seen().purged.extend(ids);
+    }
+
+    /// A call that sent only a part kept the rest for another try.
+    pub fn not_sent(&self, messages: &[Message], queue: &MemoryQueue) {
+        let there: BTreeSet<_> = queue.ids().into_iter().collect();
+        let mut seen = self.seen();
+        for message in messages.iter().filter(|message| !there.contains(&message.id)) {
+            seen.sent.remove(&message.id);
+        }
+    }
+
+    /// I2: every message sent is acknowledged and covered, or still there, or somebody emptied the queue. None is both where a
+    /// receipt is good for one deletion.
+    pub fn conserve(&self, queue: &MemoryQueue, shared: bool) {
         let there: BTreeSet<_> = queue.ids().into_iter().collect();
         let mut seen = self.seen();
         seen.checks.add("I2");
-        let odd = seen.sent.keys().find(|id| there.contains(*id) == seen.acknowledged.contains(*id)).cloned();
-        if let Some(id) = odd {
+        let odd = seen.sent.keys().find(|id| match (there.contains(*id), seen.acknowledged.contains(*id)) {
+            (false, false) => !seen.purged.contains(*id),
+            (true, true) => !shared,
+            _ => false,
+        });
+        if let Some(id) = odd.cloned() {
             seen.break_at("I2", format!("message {id} is neither waiting nor acknowledged, or both"));
+        }
+    }
+
+    /// I21: whatever nobody can read was put away, and held up nothing.
+    pub fn poison_at_rest(&self, ledger: &[String]) {
+        let mut seen = self.seen();
+        seen.checks.add("I21");
+        let kept = |id: &String| ledger.contains(id) || seen.purged.contains(id);
+        let lost = seen.sent.iter().find(|(id, (_, keys))| keys.is_empty() && !kept(id)).map(|(id, _)| id.clone());
+        if let Some(id) = lost {
+            seen.break_at("I21", format!("the unreadable message {id} was not put away"));
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 
 use engine::{
     error::{Class, Code, Fault},
+    fakes::{Oddities, Oddity},
     key::{ResourceId, ResourceType},
     ports::Delivery,
 };
@@ -37,6 +38,13 @@ impl Tally {
     }
 }
 
+/// What stations share, and can be cut off from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Store {
+    Queue,
+    Ledger,
+}
+
 #[derive(Debug)]
 pub struct Script(Mutex<State>);
 
@@ -52,11 +60,17 @@ struct State {
     clinic_stopped: Option<Instant>,
     quiet: Option<Instant>,
     hidden: BTreeMap<(ResourceType, ResourceId), Instant>,
+    /// Stations that cannot reach a store.
+    cut: BTreeMap<(usize, Store), (Instant, Instant)>,
+    throttled: Option<Instant>,
+    /// While they last, the queue tells the depth of then, and indexes show the records of then.
+    old: BTreeMap<Oddity, Instant>,
+    odd: bool,
     crashes_left: u32,
 }
 
 impl Script {
-    pub fn new(seed: u64) -> Arc<Self> {
+    pub fn new(seed: u64, odd: bool) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             rng: StdRng::seed_from_u64(seed),
             tally: Tally::default(),
@@ -67,6 +81,10 @@ impl Script {
             clinic_stopped: None,
             quiet: None,
             hidden: BTreeMap::new(),
+            cut: BTreeMap::new(),
+            throttled: None,
+            old: BTreeMap::new(),
+            odd,
             crashes_left: 12,
         })))
     }
@@ -96,6 +114,42 @@ impl Script {
         state.clinic_stopped = None;
         state.quiet = None;
         state.hidden.clear();
+        state.cut.clear();
+        state.throttled = None;
+        state.old.clear();
+    }
+
+    /// The station cannot reach a store; the others can.
+    pub fn cut_off(&self, station: usize, store: Store, long: Duration) {
+        let mut state = self.state();
+        state.tally.add(if store == Store::Queue { "cut off from the queue" } else { "cut off from the ledger" });
+        state.cut.insert((station, store), (Instant::now(), Instant::now() + long));
+    }
+
+    pub fn throttle(&self, long: Duration) {
+        let mut state = self.state();
+        state.tally.add("stores throttled");
+        state.throttled = Some(Instant::now() + long);
+    }
+
+    /// For how long the station has not reached one of the stores.
+    pub fn cut_for(&self, station: usize) -> Duration {
+        let state = self.state();
+        let cut = [Store::Queue, Store::Ledger].map(|store| state.cut.get(&(station, store)));
+        let cut = cut.into_iter().flatten().filter(|(_, until)| *until > Instant::now());
+        cut.map(|(since, _)| since.elapsed()).max().unwrap_or_default()
+    }
+
+    pub fn reaches(&self, station: usize, store: Store) -> Result<(), Fault> {
+        let mut state = self.state();
+        let now = Instant::now();
+        if state.cut.get(&(station, store)).is_some_and(|(_, until)| *until > now) {
+            return Err(Fault::new(Class::Away, Code::Unreachable));
+        }
+        if state.throttled.is_some_and(|until| until > now) && state.rng.random_bool(0.7) {
+            return Err(Fault::new(Class::Wait(None), Code::Throttled));
+        }
+        Ok(())
     }
 
     pub fn latency(&self) -> Duration {
@@ -241,5 +295,41 @@ impl Script {
             return Err(Fault::new(Class::Stop, Code::SignInRefused));
         }
         Ok(())
+    }
+}
+
+impl State {
+    /// 1 while it lasts.
+    fn behind(&mut self, oddity: Oddity, begins: f64, seconds: u64) -> f64 {
+        let now = Instant::now();
+        if self.old.get(&oddity).is_none_or(|until| *until <= now) && self.rng.random_bool(begins) {
+            let long = Duration::from_secs(self.rng.random_range(1..seconds));
+            self.old.insert(oddity, now + long);
+        }
+        f64::from(u8::from(self.old.get(&oddity).is_some_and(|until| *until > now)))
+    }
+}
+
+impl Oddities for Script {
+    fn happens(&self, oddity: Oddity) -> bool {
+        let mut state = self.state();
+        let likely = match oddity {
+            _ if !state.odd => 0.0,
+            // Whenever it can.
+            Oddity::StaleDelete => 1.0,
+            _ if state.healed => 0.0,
+            Oddity::HandedOutTwice | Oddity::ComesAgain | Oddity::OwnRow => 0.03,
+            Oddity::EntryFails => 0.02,
+            Oddity::SentInPart => 0.05,
+            // SQS promises no time after which a count is right while messages keep coming.
+            Oddity::OldCount => state.behind(oddity, 0.003, 300),
+            Oddity::OldIndex => state.behind(oddity, 0.03, 10),
+            Oddity::NotListed => 0.9,
+        };
+        let happens = state.rng.random_bool(likely);
+        if happens {
+            state.tally.add(oddity.as_str());
+        }
+        happens
     }
 }

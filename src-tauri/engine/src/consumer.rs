@@ -462,7 +462,8 @@ impl Run {
         let (record, lease) = match reconciler.ledger.take(key, &claim).await {
             Ok(Take::Taken(record, lease)) => (record, lease),
             Ok(Take::Busy(held)) => {
-                self.watch.observe(key, &held, asked);
+                // From now on: the answer may have been long on its way.
+                self.watch.observe(key, &held, reconciler.clock.elapsed());
                 return self.want(key, first_seen, Some(Code::LeaseBusy), Duration::ZERO, End::Busy).await;
             }
             Err(fault) => return self.storage(fault),

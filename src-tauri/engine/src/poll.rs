@@ -2,10 +2,15 @@
 //!
 //! A poll asks for everything changed since the watermark less an overlap, sends a hint for each version not seen in that
 //! overlap, and moves the watermark when every hint of the whole page set is durable. The watermark is the server's own time and
-//! stays behind its clock by a settling time: a row may be stamped early and become visible late. A sweep walks everything,
-//! compares versions with the ledger, and so bounds the damage of every gap nobody thought of.
+//! stays behind its clock by a settling time: a row may be stamped early and become visible late. A hint that cannot be sent is
+//! marked in the ledger instead, and so is one that was sent and never arrived: somebody may have emptied the queue. A sweep walks
+//! everything, compares versions with the ledger, and so bounds the damage of every gap nobody thought of.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -17,7 +22,7 @@ use crate::{
     hint::{self, Hint, Origin, Subject},
     key::{FirmId, RecordKey, ResourceType},
     lease::{HeldLease, Keeper, Watch},
-    ledger::{Claim, Commit, Finish, LedgerError, Take},
+    ledger::{Claim, Commit, Finish, LedgerError, Record, Take, Want},
     link::LinkState,
     manual::Pass,
     ports::{Change, Message, PageToken, Queue},
@@ -46,6 +51,25 @@ pub struct Poller {
     pub resource: ResourceType,
     pub pass: Arc<Pass>,
     pub calls: Arc<Calls>,
+    pub hinted: Hinted,
+}
+
+/// Hints that were sent and were not seen to arrive. Lost with the process, whose next start begins with a sweep.
+#[derive(Debug, Default)]
+pub struct Hinted(Mutex<BTreeMap<RecordKey, Sent>>);
+
+#[derive(Debug, Clone)]
+struct Sent {
+    version: String,
+    at: Timestamp,
+    /// Elapsed time when it was on its way for certain.
+    since: Duration,
+}
+
+impl Hinted {
+    fn sent(&self) -> MutexGuard<'_, BTreeMap<RecordKey, Sent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What makes a poller poll before its time.
@@ -63,14 +87,17 @@ enum Unfinished {
     Busy(u64),
     /// Another station took over.
     NotOurs,
+    /// Of the chart system.
     Fault(Fault),
+    /// Of queue or ledger: no reason to think ill of the chart system.
+    Storage(Fault),
 }
 
 impl From<LedgerError> for Unfinished {
     fn from(error: LedgerError) -> Self {
         match error {
             LedgerError::Lost => Unfinished::NotOurs,
-            LedgerError::Fault(fault) => Unfinished::Fault(fault),
+            LedgerError::Fault(fault) => Unfinished::Storage(fault),
         }
     }
 }
@@ -148,11 +175,12 @@ impl Poller {
             let result = if sweeps { self.sweep(firm).await } else { self.poll(firm, asked).await };
             if asked {
                 let obstacle = match &result {
-                    Err(Unfinished::Fault(fault)) => Some(fault.code),
+                    Err(Unfinished::Fault(fault) | Unfinished::Storage(fault)) => Some(fault.code),
                     Ok(()) | Err(Unfinished::Busy(_) | Unfinished::NotOurs) => None,
                 };
                 self.pass.polled(&self.firm, &self.resource, obstacle);
             }
+            let ours = matches!(&result, Err(Unfinished::Storage(_)));
             match result {
                 Ok(()) | Err(Unfinished::NotOurs | Unfinished::Busy(_)) => {
                     failures = 0;
@@ -174,8 +202,12 @@ impl Poller {
                         next_poll = clock.elapsed() + every;
                     }
                 }
-                Err(Unfinished::Fault(fault)) => {
-                    self.failed(firm, &fault).await?;
+                Err(Unfinished::Storage(fault)) if fault.class == Class::Fatal => return Err(fault),
+                Err(Unfinished::Fault(fault) | Unfinished::Storage(fault)) => {
+                    tracing::warn!(firm = %self.firm, resource = %self.resource, %fault, "poll not finished");
+                    if !ours {
+                        self.failed(firm, &fault).await?;
+                    }
                     failures += 1;
                     let wait = self.reconciler.settings.backoff.after(failures, &self.reconciler.chance);
                     let least = match fault.class {
@@ -186,11 +218,15 @@ impl Poller {
                     if sweeps { next_sweep = again } else { next_poll = again }
                 }
             }
+            match self.mark_lost().await {
+                Err(fault) if fault.class == Class::Fatal => return Err(fault),
+                Err(fault) => tracing::warn!(%fault, "it was not looked whether hints arrived"),
+                Ok(()) => {}
+            }
         }
     }
 
     async fn failed(&self, firm: &Firm, fault: &Fault) -> Result<(), Fault> {
-        tracing::warn!(firm = %self.firm, resource = %self.resource, %fault, "poll not finished");
         let connections = &self.reconciler.connections;
         match fault.class {
             Class::Fatal => return Err(fault.clone()),
@@ -239,7 +275,7 @@ impl Poller {
                 ids.map(|id| RecordKey::link(self.firm.clone(), self.resource.clone(), id))
             };
             self.pass.expect(expected());
-            let hinted = self.hint(fresh.iter().map(|change| &change.id), Origin::Poll).await;
+            let hinted = self.hint(&fresh, Origin::Poll).await;
             if hinted.is_err() {
                 self.pass.give_up(expected());
             }
@@ -273,13 +309,14 @@ impl Poller {
         let mut page = None;
         loop {
             let changes = self.page(firm, None, page.as_ref()).await?;
-            let mut unknown = Vec::new();
-            for change in &changes.changes {
-                if !self.is_known(change).await.map_err(Unfinished::Fault)? {
-                    unknown.push(&change.id);
-                }
-            }
-            self.hint(unknown.into_iter(), Origin::Sweep).await?;
+            let keys: Vec<_> = changes.changes.iter().map(|change| self.key(change)).collect();
+            let records = self.reconciler.ledger.read_all(&keys).await.map_err(Unfinished::Storage)?;
+            let records: BTreeMap<_, _> = records.iter().map(|record| (&record.key, record)).collect();
+            let mut unknown = changes.changes;
+            unknown.retain(|change| {
+                records.get(&self.key(change)).is_none_or(|record| !self.is_known(record, &change.version))
+            });
+            self.hint(&unknown, Origin::Sweep).await?;
             page = changes.next;
             if page.is_none() {
                 return Ok(());
@@ -290,14 +327,14 @@ impl Poller {
         }
     }
 
+    fn key(&self, change: &Change) -> RecordKey {
+        RecordKey::link(self.firm.clone(), self.resource.clone(), change.id.clone())
+    }
+
     /// Whether the ledger has this version, or is on its way there.
-    async fn is_known(&self, change: &Change) -> Result<bool, Fault> {
-        let key = RecordKey::link(self.firm.clone(), self.resource.clone(), change.id.clone());
-        let Some(record) = self.reconciler.ledger.read(&key).await? else {
-            return Ok(false);
-        };
+    fn is_known(&self, record: &Record, version: &str) -> bool {
         let state = LinkState::parse(&record.state, &self.reconciler.hasher);
-        Ok(record.wanted.is_some() || record.dead.is_some() || state.version.as_ref() == Some(&change.version))
+        record.wanted.is_some() || record.dead.is_some() || state.version.as_deref() == Some(version)
     }
 
     async fn page(
@@ -311,20 +348,80 @@ impl Poller {
         Ok(changes)
     }
 
-    async fn hint(&self, ids: impl Iterator<Item = &crate::key::ResourceId>, origin: Origin) -> Result<(), Unfinished> {
-        let at = self.reconciler.clock.now();
-        let messages: Vec<_> = ids
-            .map(|id| {
-                let subject = Subject::Resource(id.clone());
-                let hint = Hint { firm: self.firm.clone(), resource: self.resource.clone(), subject, origin, at };
-                let group = hint.key().to_string();
-                Message { id: self.reconciler.chance.name(), group, body: hint::encode(vec![hint]) }
-            })
-            .collect();
-        if messages.is_empty() {
+    /// Sends a hint of each change. While the queue takes none, the ledger takes the marks: they cover as well.
+    async fn hint(&self, changes: &[Change], origin: Origin) -> Result<(), Unfinished> {
+        if changes.is_empty() {
             return Ok(());
         }
-        self.queue.send(messages).await.map_err(Unfinished::Fault)
+        let at = self.reconciler.clock.now();
+        let message = |change: &Change| {
+            let subject = Subject::Resource(change.id.clone());
+            let hint = Hint { firm: self.firm.clone(), resource: self.resource.clone(), subject, origin, at };
+            let group = hint.key().to_string();
+            Message { id: self.reconciler.chance.name(), group, body: hint::encode(vec![hint]) }
+        };
+        match self.queue.send(changes.iter().map(message).collect()).await {
+            Ok(()) => {
+                let since = self.reconciler.clock.elapsed();
+                let sent = |change: &Change| (self.key(change), Sent { version: change.version.clone(), at, since });
+                self.hinted.sent().extend(changes.iter().map(sent));
+                Ok(())
+            }
+            Err(fault) if fault.class == Class::Fatal => Err(Unfinished::Storage(fault)),
+            Err(fault) => {
+                tracing::warn!(%fault, changes = changes.len(), "hints were not sent; their records are marked instead");
+                let wants: Vec<_> = changes.iter().map(|change| Self::want(self.key(change), at)).collect();
+                self.reconciler.ledger.want(&wants).await.map_err(Unfinished::Storage)
+            }
+        }
+    }
+
+    fn want(key: RecordKey, first_seen: Timestamp) -> Want {
+        Want { key, first_seen, not_before: first_seen, waits_for: None }
+    }
+
+    /// Looks whether the hints sent have arrived: one that the queue no longer has and the ledger does not know of was lost on the
+    /// way, and is marked.
+    async fn mark_lost(&self) -> Result<(), Fault> {
+        let Some(emptied) = self.status.read().emptied else { return Ok(()) };
+        let due: BTreeMap<RecordKey, Sent> = {
+            let sent = self.hinted.sent();
+            sent.iter()
+                .filter(|(_, sent)| sent.since < emptied)
+                .map(|(key, sent)| (key.clone(), sent.clone()))
+                .collect()
+        };
+        if due.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<_> = due.keys().cloned().collect();
+        let records = self.reconciler.ledger.read_all(&keys).await?;
+        let records: BTreeMap<_, _> = records.iter().map(|record| (&record.key, record)).collect();
+        let mut lost = Vec::new();
+        let mut settled = Vec::new();
+        for (key, sent) in &due {
+            match records.get(key) {
+                Some(record) if self.is_known(record, &sent.version) => settled.push(key),
+                // At work on it; looked at again.
+                Some(record) if record.held.is_some() => {}
+                Some(_) | None => lost.push(Self::want(key.clone(), sent.at)),
+            }
+        }
+        if !lost.is_empty() {
+            tracing::warn!(
+                hints = lost.len(),
+                "the queue is empty and these hints never arrived; their records are marked"
+            );
+            self.reconciler.ledger.want(&lost).await?;
+        }
+        let mut sent = self.hinted.sent();
+        for key in settled.into_iter().chain(lost.iter().map(|want| &want.key)) {
+            // Unless it was hinted again meanwhile.
+            if sent.get(key).is_some_and(|now| now.since == due[key].since) {
+                sent.remove(key);
+            }
+        }
+        Ok(())
     }
 
     async fn take(&self, poll: &'static str) -> Result<(Arc<HeldLease>, Cursor, u64), Unfinished> {
@@ -336,7 +433,7 @@ impl Poller {
             overdue: self.watch.overdue(&key, asked),
             now: self.reconciler.clock.now(),
         };
-        match self.reconciler.ledger.take(&key, &claim).await.map_err(Unfinished::Fault)? {
+        match self.reconciler.ledger.take(&key, &claim).await.map_err(Unfinished::Storage)? {
             Take::Taken(record, lease) => {
                 self.watch.forget(&key);
                 // A cursor that cannot be read begins again from the start: that costs reads and loses nothing.
@@ -344,7 +441,7 @@ impl Poller {
                 Ok((self.keeper.hold(lease, asked), cursor, record.generation))
             }
             Take::Busy(held) => {
-                self.watch.observe(&key, &held, asked);
+                self.watch.observe(&key, &held, self.reconciler.clock.elapsed());
                 Err(Unfinished::Busy(held.stamp.epoch))
             }
         }

@@ -107,6 +107,14 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// to list it, unless this station has met it.
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault>;
     async fn read(&self, key: &RecordKey) -> Result<Option<Record>, Fault>;
+    /// Those of these records that are there, in this order.
+    async fn read_all(&self, keys: &[RecordKey]) -> Result<Vec<Record>, Fault> {
+        let mut found = Vec::new();
+        for key in keys {
+            found.extend(self.read(key).await?);
+        }
+        Ok(found)
+    }
     /// Records in order of key, `after` excluded.
     async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault>;
     /// How many records [`Ledger::page`] would list in all.

@@ -31,6 +31,8 @@ pub struct Board {
     pub recent: VecDeque<Event>,
     pub received: Option<Duration>,
     pub received_empty: Option<Duration>,
+    /// When the last receive that came back empty was asked: what was sent before and is not in anybody's hands is gone.
+    pub emptied: Option<Duration>,
     pub counted: Option<Duration>,
     pub polls: BTreeMap<(FirmId, ResourceType), Poll>,
     /// What was asked before this elapsed time proves nothing: the machine slept since then, or nothing was asked for long.
@@ -79,6 +81,7 @@ impl Status {
         }
         board.received = Some(now);
         if deliveries == 0 {
+            board.emptied = Some(asked);
             board.received_empty = Some(now);
         }
     }

@@ -32,7 +32,7 @@ use crate::{
     keys::{Hasher, Pseudonyms, Seal},
     lease::{Keeper, Watch},
     manual::Pass,
-    poll::{Calls, Poller},
+    poll::{Calls, Hinted, Poller},
     ports::{AuditLog, Clock, Ledger, Notes, Queue},
     reconcile::{Reconciler, resources},
     retry::Budget,
@@ -381,6 +381,7 @@ impl Supervisor {
                     status: self.status.clone(),
                     pass: self.pass.clone(),
                     calls: self.poller_calls[index].clone(),
+                    hinted: Hinted::default(),
                     firm,
                     resource,
                 };

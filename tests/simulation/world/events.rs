@@ -15,10 +15,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    World,
+    Stores, World,
     portal::{firm_id, layout},
 };
-use crate::script::Script;
+use crate::script::{Script, Store};
 
 pub(super) fn press(engine: &Engine, action: Action) {
     let handle = engine.handle.clone();
@@ -59,7 +59,12 @@ impl World {
     fn trouble(&mut self) {
         let long = |script: &Script, most: u64| Duration::from_secs(script.draw(|rng| rng.random_range(2..most)));
         let number = self.script.draw(|rng| rng.random_range(0..self.stations.len()));
-        match self.script.draw(|rng| rng.random_range(0..7)) {
+        let most = match self.plan.stores {
+            Stores::Embedded => 7,
+            Stores::SharedWithoutOddities => 10,
+            Stores::Shared => 11,
+        };
+        match self.script.draw(|rng| rng.random_range(0..most)) {
             0 => self.script.fhir_goes_away(long(&self.script, 120)),
             1 => self.script.clinic_goes_away(long(&self.script, 120)),
             2 => self.script.clinic_stops(long(&self.script, 60)),
@@ -69,6 +74,13 @@ impl World {
                 let by = self.script.draw(|rng| rng.random_range(-86_400..86_400));
                 self.stations[number].station.clock.jump(SignedDuration::from_secs(by));
                 self.script.count("clock jump");
+            }
+            7 => self.script.cut_off(number, Store::Queue, long(&self.script, 240)),
+            8 => self.script.cut_off(number, Store::Ledger, long(&self.script, 240)),
+            9 => self.script.throttle(long(&self.script, 60)),
+            10 => {
+                self.script.count("queue purged");
+                self.oracle.purged(self.queue.purge());
             }
             _ => {
                 self.script.count("crash");
@@ -149,7 +161,9 @@ impl World {
 
     fn send(&self, messages: Vec<Message>) {
         self.oracle.sent(&messages);
-        let sent = futures::FutureExt::now_or_never(self.queue.send(messages));
-        assert_eq!(sent, Some(Ok(())), "a memory queue never waits");
+        for message in messages {
+            let sent = futures::FutureExt::now_or_never(self.queue.send(vec![message]));
+            assert_eq!(sent, Some(Ok(())), "a memory queue never waits");
+        }
     }
 }

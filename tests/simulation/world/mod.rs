@@ -1,4 +1,5 @@
-//! A simulated world: one portal, one clinic, shared storage, and one to three stations whose engines are the real one.
+//! A simulated world: one portal, one clinic, and stations whose engines are the real one. They are two to five on a queue and a
+//! ledger as odd as those of AWS, or one alone on its own.
 
 mod events;
 mod portal;
@@ -22,7 +23,7 @@ use tokio::{sync::Notify, time::Instant};
 
 pub use self::portal::{MEASUREMENT, PATIENT, firm_id, id, mapping, resource};
 use crate::{
-    defects::Defect,
+    defects::{Beliefs, Defect},
     faults::{FaultyAudit, FaultyClinic, FaultyFhir, FaultyLedger, FaultyQueue, Station},
     oracle::Oracle,
     script::{Script, Tally},
@@ -33,7 +34,19 @@ use crate::{
 pub struct Plan {
     pub seed: u64,
     pub events: usize,
+    pub stores: Stores,
     pub defect: Option<Defect>,
+}
+
+/// What the stations of a world work on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stores {
+    /// One station, on its own.
+    Embedded,
+    /// Two to five, on those of AWS.
+    Shared,
+    /// The same, where AWS would do only what nobody is surprised at.
+    SharedWithoutOddities,
 }
 
 /// What came of it.
@@ -79,6 +92,7 @@ pub struct World {
     opened: Vec<(&'static str, String, Instant)>,
     green_checks: u64,
     stale: u64,
+    beliefs: Beliefs,
 }
 
 const VISIBILITY: Duration = Duration::from_secs(60);
@@ -102,16 +116,22 @@ impl World {
     }
 
     async fn new(plan: Plan) -> Self {
-        let script = Script::new(plan.seed);
+        let script = Script::new(plan.seed, plan.stores == Stores::Shared);
         let start: Timestamp = "2026-03-02T08:00:00Z".parse().unwrap();
         let server_clock = FakeClock::at(start);
         let clinic = match plan.defect {
             Some(defect) if defect.breaks_the_clinic() => MemoryClinic::without_guards(),
             _ => MemoryClinic::new(),
         };
+        let (queue, ledger) = if plan.stores == Stores::Embedded {
+            (MemoryQueue::new(server_clock.clone(), VISIBILITY), MemoryLedger::new())
+        } else {
+            let queue = MemoryQueue::shared(server_clock.clone(), VISIBILITY, script.clone());
+            (queue, MemoryLedger::shared(script.clone()))
+        };
         let mut world = Self {
-            queue: MemoryQueue::new(server_clock.clone(), VISIBILITY),
-            ledger: MemoryLedger::new(),
+            queue,
+            ledger,
             fhir: MemoryFhir::new(server_clock.clone()),
             clinic,
             oracle: Oracle::new(),
@@ -121,12 +141,16 @@ impl World {
             opened: Vec::new(),
             green_checks: 0,
             stale: 0,
+            beliefs: Beliefs::default(),
             server_clock,
             script,
             plan,
         };
         world.prove_keys().await;
-        let stations = world.script.draw(|rng| rng.random_range(1..=3));
+        let stations = match plan.stores {
+            Stores::Embedded => 1,
+            Stores::Shared | Stores::SharedWithoutOddities => world.script.draw(|rng| rng.random_range(2..=5)),
+        };
         for number in 0..stations {
             // Each host has its own idea of the time, up to a day off.
             let clock = FakeClock::at(start);
@@ -178,7 +202,7 @@ impl World {
         let mut mapping = mapping();
         let mut queue: Arc<dyn Queue> = Arc::new(FaultyQueue(station.clone(), self.queue.clone(), self.ledger.clone()));
         let kept: Arc<dyn Ledger> = match defect {
-            Some(defect) => defect.wrap_ledger(&self.ledger),
+            Some(defect) => defect.wrap_ledger(&self.ledger, &self.beliefs),
             None => self.ledger.clone(),
         };
         let ledger = Arc::new(FaultyLedger(station.clone(), kept));
@@ -189,7 +213,7 @@ impl World {
         };
         if let Some(defect) = defect {
             defect.put_back(&mut settings, &mut plan, &mut mapping);
-            queue = defect.wrap_queue(queue);
+            queue = defect.wrap_queue(queue, &self.beliefs);
             audit = defect.wrap_audit(audit);
             ports = defect.wrap_sides(ports);
         }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use engine::{action::Action, connection::Side, key::RecordKey, row::Value, snapshot::Verdict};
+use engine::{action::Action, connection::Side, key::RecordKey, ports::Ledger, row::Value, snapshot::Verdict};
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use super::{
-    Running, World,
+    Running, Stores, World,
     events::press,
     portal::{MEASUREMENT, PATIENT, firm_id, layout},
 };
@@ -15,6 +15,9 @@ use crate::oracle::held;
 
 /// How old an edit of the portal may be while the icon says "up to date".
 const GREEN: Duration = Duration::from_secs(180);
+
+/// How long a station may say "up to date" that no longer reaches queue or ledger.
+const CUT: Duration = Duration::from_secs(60);
 
 impl World {
     /// Looks at the world after an event.
@@ -33,7 +36,7 @@ impl World {
         }
         self.oracle.leases(&self.ledger);
         if event.is_multiple_of(10) {
-            self.oracle.conserve(&self.queue);
+            self.oracle.conserve(&self.queue, self.plan.stores != Stores::Embedded);
         }
         self.is_green_true();
     }
@@ -45,6 +48,10 @@ impl World {
             let verdict = engine.handle.snapshots().borrow().verdict.clone();
             if !matches!(verdict, Verdict::UpToDate { .. }) {
                 continue;
+            }
+            let cut = self.script.cut_for(number);
+            if cut > CUT {
+                self.oracle.fail("I25", format!("a station says up to date, cut off for {cut:?}"));
             }
             self.green_checks += 1;
             self.oracle.checked("I25");
@@ -132,11 +139,14 @@ impl World {
         }
         self.oracle.checked("I19");
         self.oracle.checked("I16");
-        self.oracle.conserve(&self.queue);
+        self.oracle.conserve(&self.queue, self.plan.stores != Stores::Embedded);
         if let Some(stale) = self.stale(Duration::ZERO) {
             self.stale += 1;
             self.oracle.fail("I19", stale);
         }
+        let letters = futures::FutureExt::now_or_never(self.ledger.dead_letters(usize::MAX));
+        let letters = letters.and_then(Result::ok).expect("a memory ledger never waits");
+        self.oracle.poison_at_rest(&letters.into_iter().map(|letter| letter.id).collect::<Vec<_>>());
         self.oracle.checked("I20");
         if let Some(key) = held(&self.ledger).first() {
             self.oracle.fail("I20", format!("the lease of {key} was never freed"));
@@ -154,7 +164,7 @@ impl World {
     fn restless(&self) -> String {
         let records = self.ledger.records();
         let mut why = Vec::new();
-        if !self.queue.ids().is_empty() {
+        if !self.queue.is_empty() {
             why.push(format!("{} messages", self.queue.ids().len()));
         }
         if let Some(record) = records.values().find(|record| record.wanted.is_some() || record.held.is_some()) {

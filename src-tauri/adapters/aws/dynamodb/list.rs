@@ -114,7 +114,8 @@ impl DynamoLedger {
         loop {
             let table = &self.tables.firm;
             let call = self.client.scan().table_name(table).consistent_read(true).set_exclusive_start_key(after);
-            let page = call.send().await.map_err(|error| errors::of(&error, "dynamodb:Scan", table))?;
+            let page =
+                call.send().await.map_err(|error| self.list_is_gone(errors::of(&error, "dynamodb:Scan", table)))?;
             for item in page.items() {
                 let name = item::string(item, "firm")?.ok_or_else(|| item::unreadable("firm"))?;
                 let firm = FirmId::new(name.clone()).map_err(|_| item::unreadable("firm"))?;
@@ -129,7 +130,7 @@ impl DynamoLedger {
     }
 
     /// Reads records by their keys, in this order; those that are not there are left out.
-    async fn read_all(&self, keys: &[RecordKey]) -> Result<Vec<Record>, Fault> {
+    pub(super) async fn read_batches(&self, keys: &[RecordKey]) -> Result<Vec<Record>, Fault> {
         let mut found = HashMap::new();
         for keys in keys.chunks(READS) {
             let mut asked: HashMap<String, KeysAndAttributes> = HashMap::new();
@@ -183,7 +184,7 @@ impl DynamoLedger {
         }
         keys.sort();
         keys.dedup();
-        let mut held = self.read_all(&keys).await?;
+        let mut held = self.read_batches(&keys).await?;
         held.retain(|record| record.held.is_some());
         lock(&self.met).retain(|key| held.iter().any(|record| record.key == *key));
         Ok(held)
@@ -254,7 +255,7 @@ impl DynamoLedger {
         let mut page: Vec<Record> = Vec::new();
         for keys in keys.chunks(READS) {
             // The index may be a moment behind: the record itself decides.
-            let records = self.read_all(keys).await?;
+            let records = self.read_batches(keys).await?;
             page.extend(records.into_iter().filter(|record| match filter {
                 Filter::All => true,
                 Filter::Wanted => record.wanted.is_some() && record.dead.is_none(),

@@ -115,6 +115,14 @@ impl DynamoLedger {
         Ok(())
     }
 
+    /// The list is made anew where its table was deleted: firms have to be put on it again.
+    fn list_is_gone(&self, fault: Fault) -> Fault {
+        if fault.code == Code::TableMissing {
+            lock(&self.firms).clear();
+        }
+        fault
+    }
+
     /// The number of links is for people: it is kept beside the links, not in one step with them.
     async fn count_links(&self, firm: &FirmId, new: u64) -> Result<(), Fault> {
         let change = Change::new("ADD #links :new").value(":new", number(new));
@@ -412,6 +420,10 @@ impl Ledger for DynamoLedger {
             call.set_key(Some(item::key(key).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()));
         let answer = call.send().await.map_err(|error| super::errors::of(&error, "dynamodb:GetItem", table))?;
         answer.item.map(|item| item::record(key.kind, &item)).transpose()
+    }
+
+    async fn read_all(&self, keys: &[RecordKey]) -> Result<Vec<Record>, Fault> {
+        self.read_batches(keys).await
     }
 
     async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault> {

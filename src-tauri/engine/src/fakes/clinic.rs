@@ -156,6 +156,13 @@ impl MemoryClinic {
         Ok(ModId(line.mod_id.to_string()))
     }
 
+    /// Which version a row has.
+    pub fn version(&self, layout: &str, row: &RowId) -> Option<ModId> {
+        let sheets = lock(&self.sheets);
+        let line = sheets.get(layout)?.rows.get(&row.0.parse().ok()?)?;
+        Some(ModId(line.mod_id.to_string()))
+    }
+
     /// A person at the desk changes a field. False if there is no such row.
     pub fn edit_by_hand(&self, layout: &str, key: &str, field: &str, value: Value) -> bool {
         let now = self.host_time();

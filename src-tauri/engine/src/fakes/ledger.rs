@@ -1,13 +1,16 @@
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
-use super::lock;
+use super::{
+    lock,
+    oddity::{Oddities, Oddity},
+};
 use crate::{
     error::Fault,
     key::{FirmId, Kind, RecordKey},
@@ -18,16 +21,50 @@ use crate::{
     ports::Ledger,
 };
 
-/// A ledger in memory.
+type Records = BTreeMap<RecordKey, Record>;
+
+/// A ledger in memory. Given oddities, it is as odd as one in DynamoDB.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
-    records: Mutex<BTreeMap<RecordKey, Record>>,
+    records: Mutex<Records>,
     letters: Mutex<BTreeMap<String, DeadLetter>>,
+    oddities: Option<Arc<dyn Oddities>>,
+    /// What the indexes have of the records.
+    index: Mutex<Records>,
+    /// Leases that somebody met.
+    met: Mutex<BTreeSet<RecordKey>>,
 }
 
 impl MemoryLedger {
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// As it is in DynamoDB.
+    pub fn shared(oddities: Arc<dyn Oddities>) -> Arc<Self> {
+        Arc::new(Self { oddities: Some(oddities), ..Self::default() })
+    }
+
+    fn odd(&self, oddity: Oddity) -> bool {
+        self.oddities.as_ref().is_some_and(|oddities| oddities.happens(oddity))
+    }
+
+    /// The records as an index has them, which may be behind.
+    fn index(&self) -> MutexGuard<'_, Records> {
+        if self.oddities.is_none() {
+            return lock(&self.records);
+        }
+        let old = self.odd(Oddity::OldIndex);
+        let mut index = lock(&self.index);
+        if !old {
+            index.clone_from(&lock(&self.records));
+        }
+        index
+    }
+
+    /// A record as an index has it, which may be behind.
+    pub fn indexed(&self, key: &RecordKey) -> Option<Record> {
+        self.index().get(key).cloned()
     }
 
     /// All records, for assertions.
@@ -78,9 +115,12 @@ impl Ledger for MemoryLedger {
             && held.owner.station != claim.owner.station
             && Some(held.stamp) != claim.overdue
         {
+            lock(&self.met).insert(key.clone());
             return Ok(Take::Busy(held.clone()));
         }
-        record.stamp = Stamp { epoch: record.stamp.epoch + 1, beat: 0 };
+        // Sent twice, the second finds the station's own lease, and takes it once more.
+        let times = 1 + u64::from(self.odd(Oddity::OwnRow));
+        record.stamp = Stamp { epoch: record.stamp.epoch + times, beat: 0 };
         record.held = Some(Held { owner: claim.owner.clone(), stamp: record.stamp, term: claim.term });
         let lease = Lease { key: key.clone(), owner: claim.owner.clone(), epoch: record.stamp.epoch, term: claim.term };
         Ok(Take::Taken(Box::new(record.clone()), lease))
@@ -153,7 +193,7 @@ impl Ledger for MemoryLedger {
         let mut records = lock(&self.records);
         for want in wants {
             let record = records.entry(want.key.clone()).or_insert_with(|| new_record(&want.key, want.first_seen));
-            record.generation += 1;
+            record.generation += 1 + u64::from(self.odd(Oddity::OwnRow));
             record.dead = None;
             record.wanted = Some(match record.wanted {
                 Some(already) => Wanted {
@@ -176,7 +216,8 @@ impl Ledger for MemoryLedger {
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
         let too_far = now.saturating_add(SignedDuration::try_from(horizon).unwrap_or(SignedDuration::MAX));
         let too_far = too_far.unwrap_or(Timestamp::MAX);
-        let mut due: Vec<_> = lock(&self.records)
+        let mut due: Vec<_> = self
+            .index()
             .values()
             .filter(|record| record.key.kind.is_run() && record.key.firm == *firm && record.dead.is_none())
             .filter_map(|record| record.wanted.map(|wanted| (record.key.clone(), wanted)))
@@ -187,8 +228,14 @@ impl Ledger for MemoryLedger {
     }
 
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault> {
+        let met = lock(&self.met).clone();
         let records = lock(&self.records);
-        Ok(records.values().filter_map(|record| Some((record.key.clone(), record.held.clone()?))).collect())
+        let listed = |record: &&Record| {
+            let missing = record.held.is_some() && record.stamp.beat == 0 && !met.contains(&record.key);
+            !(missing && self.odd(Oddity::NotListed))
+        };
+        let held = records.values().filter(listed);
+        Ok(held.filter_map(|record| Some((record.key.clone(), record.held.clone()?))).collect())
     }
 
     async fn read(&self, key: &RecordKey) -> Result<Option<Record>, Fault> {
@@ -196,17 +243,23 @@ impl Ledger for MemoryLedger {
     }
 
     async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault> {
+        let found: Vec<_> = {
+            let index = self.index();
+            let rest = index.values().filter(|record| after.is_none_or(|after| record.key > *after));
+            rest.filter(|record| keeps(filter, record)).map(|record| record.key.clone()).collect()
+        };
+        // What an index finds is read before it is told.
         let records = lock(&self.records);
-        let rest = records.values().filter(|record| after.is_none_or(|after| record.key > *after));
-        Ok(rest.filter(|record| keeps(filter, record)).take(limit).cloned().collect())
+        let found = found.iter().filter_map(|key| records.get(key));
+        Ok(found.filter(|record| keeps(filter, record)).take(limit).cloned().collect())
     }
 
     async fn count(&self, filter: Filter) -> Result<u64, Fault> {
-        Ok(lock(&self.records).values().filter(|record| keeps(filter, record)).count() as u64)
+        Ok(self.index().values().filter(|record| keeps(filter, record)).count() as u64)
     }
 
     async fn survey(&self) -> Result<Survey, Fault> {
-        let records = lock(&self.records);
+        let records = self.index();
         let links = records.values().filter(|record| record.key.kind == Kind::Link);
         let run = || records.values().filter(|record| record.key.kind.is_run());
         let wanted = || run().filter(|record| record.dead.is_none()).filter_map(|record| record.wanted);

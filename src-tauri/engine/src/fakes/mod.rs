@@ -1,5 +1,5 @@
 //! In-memory ports for tests: they keep the contracts of [`crate::ports`] exactly and fail never. Whoever wants faults wraps
-//! them. Time is tokio's, which tests pause.
+//! them. Queue and ledger can be made as odd as those of AWS. Time is tokio's, which tests pause.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,7 @@ mod clock;
 mod fhir;
 mod ledger;
 mod notes;
+mod oddity;
 mod queue;
 
 pub use audit::MemoryAudit;
@@ -17,6 +18,7 @@ pub use clock::FakeClock;
 pub use fhir::MemoryFhir;
 pub use ledger::MemoryLedger;
 pub use notes::MemoryNotes;
+pub use oddity::{Oddities, Oddity};
 pub use queue::MemoryQueue;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
