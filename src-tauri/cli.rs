@@ -14,6 +14,7 @@ pub mod relay;
 pub mod run;
 pub mod secret;
 pub(crate) mod start;
+pub mod station;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -51,6 +52,8 @@ enum Command {
     Secret(secret::SecretArgs),
     /// The clinic key: its recovery sheet, and restoring it
     Key(key::KeyArgs),
+    /// The stations that share the work: who takes part, and handing the clinic key to a new one
+    Station(station::StationArgs),
     /// The audit log: verify that nothing was altered, list what was done
     Audit(audit::AuditArgs),
     /// Check the configuration, or print its JSON Schema
@@ -131,6 +134,7 @@ impl Command {
                 }
                 Err(error) => complain(&error),
             },
+            Command::Station(args) => station::run(args, &place).await,
             Command::Audit(args) => audit::run(args, &place).await,
             Command::Config(_) => {
                 println!("{} is right: {} clinic(s).", place.file.display(), place.config.firms.len());

@@ -64,15 +64,20 @@ pub async fn establish(secrets: &dyn Secrets, data: &Path) -> Result<Established
     }
     // Some keychains answer "no such entry" while they are closed. Writing opens them (or fails): only an entry that is
     // missing after that is truly missing.
-    let probe = SecretName::clinic_key_probe();
-    secrets.set(&probe, Secret::new("probe")).await?;
-    secrets.delete(&probe).await?;
+    can_be_kept(secrets).await?;
     if let Some(key) = read(secrets, data).await? {
         return Ok(Established { key, made_now: false });
     }
     let key = ClinicKey::generate();
     store(secrets, data, &key).await?;
     Ok(Established { key, made_now: true })
+}
+
+/// Whether the keychain takes a key.
+pub async fn can_be_kept(secrets: &dyn Secrets) -> Result<(), SecretsError> {
+    let probe = SecretName::clinic_key_probe();
+    secrets.set(&probe, Secret::new("probe")).await?;
+    secrets.delete(&probe).await.map(drop)
 }
 
 /// The clinic key of this station; `None` if it never had one.

@@ -18,11 +18,14 @@ use engine::{
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     adapters::{clock::SystemClock, sqlite::Database},
     config::Config,
     socket::Reply,
+    stations::{Roster, Seen},
     view::words,
 };
 
@@ -64,6 +67,13 @@ pub enum Request {
         person: Option<String>,
     },
     VerifyAudit,
+    /// Who takes part beside this station; nobody where it works by itself.
+    Stations,
+    /// Free the name of a station that is gone for good.
+    ForgetStation {
+        station: StationId,
+        person: Option<String>,
+    },
     Stop,
 }
 
@@ -89,6 +99,7 @@ pub enum Answer {
         entries: u64,
         findings: Vec<String>,
     },
+    Stations(Vec<Seen>),
     Done,
     Refused(Refusal),
 }
@@ -135,6 +146,9 @@ pub struct About {
     /// A synthetic clinic: nothing there is real.
     pub demo: bool,
     pub firms: Vec<FirmName>,
+    /// Other stations may take part.
+    #[serde(default)]
+    pub shared: bool,
     /// Failed attempts after which a record needs a person.
     pub attempts: u32,
 }
@@ -154,6 +168,7 @@ impl About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             demo,
             firms: firms.collect(),
+            shared: config.shared.is_some(),
             attempts: config.engine.attempts,
         }
     }
@@ -172,25 +187,46 @@ pub struct Letter {
 /// What the running relay answers requests from.
 #[derive(Debug, Clone)]
 pub struct Control {
-    handle: Handle,
-    database: Database,
-    about: About,
+    pub about: About,
+    pub database: Database,
+    pub snapshots: watch::Receiver<Snapshot>,
+    /// `None` as long as it waits for what stations share.
+    pub working: watch::Receiver<Option<AtWork>>,
+    /// Tells it to end.
+    pub stop: CancellationToken,
+}
+
+/// A relay that has begun to work.
+#[derive(Debug, Clone)]
+pub struct AtWork {
+    pub handle: Handle,
+    /// Who takes part beside it, where the work is shared.
+    pub roster: Option<Roster>,
 }
 
 impl Control {
+    /// Of a relay that works already, by itself. Must be called inside a tokio runtime.
     pub fn new(handle: Handle, database: Database, about: About) -> Self {
-        Self { handle, database, about }
+        let stop = CancellationToken::new();
+        let (told, to_stop) = (stop.clone(), handle.clone());
+        tokio::spawn(async move {
+            told.cancelled().await;
+            to_stop.stop();
+        });
+        let snapshots = handle.snapshots();
+        let (_, working) = watch::channel(Some(AtWork { handle, roster: None }));
+        Self { about, database, snapshots, working, stop }
     }
 
-    /// Serves the socket of a data directory until `stop`.
-    pub async fn serve(self, server: crate::socket::Server, stop: tokio_util::sync::CancellationToken) {
-        server.serve(stop, move |request: Request| self.clone().answer(request)).await;
+    /// Serves the socket of a data directory until `farewell`.
+    pub async fn serve(self, server: crate::socket::Server, farewell: CancellationToken) {
+        server.serve(farewell, move |request: Request| self.clone().answer(request)).await;
     }
 
     async fn answer(self, request: Request) -> Reply<Answer> {
         match request {
             Request::Watch => {
-                let mut snapshots = self.handle.snapshots();
+                let mut snapshots = self.snapshots;
                 // What there is now is the first that comes.
                 snapshots.mark_changed();
                 let stream = stream::unfold(snapshots, |mut snapshots| async move {
@@ -204,11 +240,41 @@ impl Control {
         }
     }
 
+    /// What is answered whether it works already or waits.
     async fn one(self, request: Request) -> Result<Answer, engine::error::Fault> {
-        let Self { handle, database, about } = self;
+        let Self { about, database, snapshots, working, stop } = self;
         Ok(match request {
-            Request::Snapshot | Request::Watch => Answer::Snapshot(Box::new(handle.snapshots().borrow().clone())),
+            Request::Snapshot | Request::Watch => Answer::Snapshot(Box::new(snapshots.borrow().clone())),
             Request::About => Answer::About(about),
+            Request::Search(search) => Answer::Found(database.audit().search(&search).await?),
+            Request::NoteKey { event, person } => {
+                note_key(&database, event, person).await?;
+                Answer::Done
+            }
+            Request::VerifyAudit => {
+                let report = database.verify_audit().await?;
+                let findings = report.findings.iter().map(ToString::to_string).collect();
+                Answer::Audit { entries: report.entries, findings }
+            }
+            Request::Stop => {
+                stop.cancel();
+                Answer::Done
+            }
+            other => {
+                let working = working.borrow().clone();
+                match working {
+                    Some(working) => working.one(other, &database).await?,
+                    None => Answer::Refused(Refusal::new(words::not_joined(&snapshots.borrow().verdict))),
+                }
+            }
+        })
+    }
+}
+
+impl AtWork {
+    async fn one(self, request: Request, database: &Database) -> Result<Answer, engine::error::Fault> {
+        let Self { handle, roster } = self;
+        Ok(match request {
             Request::Records { filter, after, limit } => {
                 let mut records = handle.ledger().page(filter, after.as_ref(), limit).await?;
                 // Hashes, and nobody's business but the engine's.
@@ -229,13 +295,12 @@ impl Control {
             Request::Names { keys } => {
                 let mut tags = Vec::with_capacity(keys.len());
                 for key in keys {
-                    let patient = patient_of(&key, &database).await?;
+                    let patient = patient_of(&key, &**handle.ledger()).await?;
                     let pseudonym = handle.pseudonym(patient.as_ref().unwrap_or(&key));
                     tags.push(Tag { pseudonym, patient: patient.is_some(), key });
                 }
                 Answer::Names(tags)
             }
-            Request::Search(search) => Answer::Found(database.audit().search(&search).await?),
             Request::Act { action, person } => match unknown(&action, &**handle.ledger()).await? {
                 Some(name) => Answer::Refused(Refusal::new(format!("Nothing is known of {name}; nothing was done."))),
                 None => {
@@ -244,30 +309,75 @@ impl Control {
                 }
             },
             Request::Reveal { keys, person } => Answer::Revealed(handle.reveal(keys, person).await?),
-            Request::NoteKey { event, person } => {
-                note_key(&database, event, person).await?;
-                Answer::Done
-            }
-            Request::VerifyAudit => {
-                let report = database.verify_audit().await?;
-                let findings = report.findings.iter().map(ToString::to_string).collect();
-                Answer::Audit { entries: report.entries, findings }
-            }
-            Request::Stop => {
-                handle.stop();
-                Answer::Done
-            }
+            Request::Stations => Answer::Stations(match roster {
+                Some(roster) => roster.all().await,
+                None => Vec::new(),
+            }),
+            Request::ForgetStation { station, person } => match roster {
+                Some(roster) => forget(&station, person, &roster, &handle, database).await?,
+                None => Answer::Refused(Refusal::new(words::ALONE)),
+            },
+            // Answered before.
+            Request::Snapshot
+            | Request::Watch
+            | Request::About
+            | Request::Search(_)
+            | Request::NoteKey { .. }
+            | Request::VerifyAudit
+            | Request::Stop => Answer::Done,
         })
     }
 }
 
+/// Frees the name of a station that is gone for good.
+async fn forget(
+    name: &StationId,
+    person: Option<String>,
+    roster: &Roster,
+    handle: &Handle,
+    database: &Database,
+) -> Result<Answer, engine::error::Fault> {
+    let refused = |sentence: String| Ok(Answer::Refused(Refusal::new(sentence)));
+    let Some(seen) = roster.all().await.into_iter().find(|seen| seen.station == *name) else {
+        return refused(words::no_such_station(name));
+    };
+    let held = handle.ledger().held().await?;
+    let holds = held.iter().filter(|(_, held)| held.owner.station == *name).count();
+    if let Some(sentence) = words::not_forgotten(&seen, holds) {
+        return refused(sentence);
+    }
+    let at = SystemClock::new().now();
+    let begun = Begun {
+        at,
+        by: database.owner().clone(),
+        person,
+        act: Act::Asked,
+        key: None,
+        epoch: 0,
+        expected: None,
+        fields: vec!["forget-station".to_owned(), name.to_string()],
+    };
+    let entry = database.audit().begin(begun).await?;
+    let forgotten = roster.forget(name).await;
+    let outcome = match &forgotten {
+        Ok(true) => Outcome::Done { version: None },
+        Ok(false) => Outcome::Refused { code: Code::NoLonger },
+        Err(fault) => Outcome::Refused { code: fault.code },
+    };
+    database.audit().complete(entry, outcome, SystemClock::new().now()).await?;
+    if forgotten? { Ok(Answer::Done) } else { refused(words::seen_again(name)) }
+}
+
 /// The patient that a record belongs to, as far as the ledger knows.
-async fn patient_of(key: &RecordKey, database: &Database) -> Result<Option<RecordKey>, engine::error::Fault> {
+async fn patient_of(
+    key: &RecordKey,
+    ledger: &dyn engine::ports::Ledger,
+) -> Result<Option<RecordKey>, engine::error::Fault> {
     let is_patient = |key: &RecordKey| key.kind == Kind::Link && key.resource.as_str() == "Patient";
     if is_patient(key) {
         return Ok(Some(key.clone()));
     }
-    let record = database.ledger().read(key).await?;
+    let record = ledger.read(key).await?;
     Ok(record.and_then(|record| link::parent(&record.state)).filter(is_patient))
 }
 

@@ -38,10 +38,12 @@ pub mod demo;
 #[cfg(feature = "desktop")]
 pub mod desktop;
 pub mod log;
+pub mod pairing;
 pub mod recovery_sheet;
 pub mod relay_lock;
 pub mod secrets;
 pub mod shared;
 pub mod socket;
+pub mod stations;
 pub mod view;
 pub mod wiring;

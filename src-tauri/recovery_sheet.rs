@@ -19,7 +19,7 @@ const KEY_BYTES: usize = 8;
 const CHECK_BYTES: usize = 2;
 /// Each letter carries 5 bits, so that 10 bytes fill 16 letters.
 const LETTERS: usize = 16;
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+pub(crate) const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// What is wrong with a sheet as it was typed. Never holds what was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use engine::{
-    error::{Class, Fault},
+    error::{Class, Code, Fault},
     keys::ClinicKey,
     ports::{Clock, Ledger, Queue},
 };
@@ -15,8 +15,10 @@ use crate::{
         provision::Wish,
         sqs::{self, SqsQueue},
     },
+    clinic_key::{self, ClinicKeyError},
     config::{self, Config},
     secrets::{Secrets, SecretsError},
+    stations::Membership,
 };
 
 /// Depth and survey are asked once in this time: they are for people, and each costs.
@@ -41,7 +43,54 @@ pub fn wish(config: &Config, shared: &config::Shared) -> Wish {
     Wish { queue: shared.queue.clone(), prefix: shared.prefix.clone(), visibility: config.engine.visibility }
 }
 
-/// The shared queue and ledger, once this station is on their list. While AWS does not answer it waits.
+/// A station without the clinic key of those that it is to share the work with.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyElsewhere {
+    #[error(
+        "the other stations have a clinic key ({0}) and this one has none: take it over with `chart-relay station join` and a code \
+         from `chart-relay station pair` there, or with `chart-relay key restore` and the recovery sheet"
+    )]
+    NotHere(String),
+    #[error("it is not known whether other stations have a clinic key already, and this one has none: {} ({fault})", crate::view::words::sentence(.fault.code))]
+    Unknown { fault: Fault },
+    #[error(transparent)]
+    Key(#[from] ClinicKeyError),
+}
+
+/// Whether this station may make a clinic key if it has none: only the first one makes one.
+pub async fn key_is_here(
+    shared: &config::Shared,
+    account: &Account,
+    secrets: &dyn Secrets,
+    data: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), KeyElsewhere> {
+    if clinic_key::read(secrets, data).await?.is_some() {
+        return Ok(());
+    }
+    match tables(shared, account, clock).clinic_key().await {
+        Ok(None) => Ok(()),
+        Ok(Some(id)) => Err(KeyElsewhere::NotHere(id)),
+        Err(fault) => Err(KeyElsewhere::Unknown { fault }),
+    }
+}
+
+/// What a station works with once it is on the list.
+#[derive(Debug)]
+pub struct Stores {
+    pub queue: Arc<dyn Queue>,
+    pub ledger: Arc<dyn Ledger>,
+    pub membership: Membership,
+}
+
+/// The tables of what stations share.
+pub fn tables(shared: &config::Shared, account: &Account, clock: &Arc<dyn Clock>) -> DynamoLedger {
+    let options = dynamodb::Options { prefix: shared.prefix.clone(), figures_every: FIGURES_EVERY };
+    DynamoLedger::new(account, options, clock.clone())
+}
+
+/// The shared queue and ledger, once this station is on their list. While AWS does not answer it waits, and tells `failed` of each
+/// try.
 pub(crate) async fn stores(
     config: &Config,
     shared: &config::Shared,
@@ -49,36 +98,36 @@ pub(crate) async fn stores(
     data: &Path,
     key: &ClinicKey,
     clock: &Arc<dyn Clock>,
-) -> Result<(Arc<dyn Queue>, Arc<dyn Ledger>), Fault> {
-    let installation =
-        installation(data).map_err(|_| Fault::new(Class::Fatal, engine::error::Code::DatabaseUnavailable))?;
-    let options = dynamodb::Options { prefix: shared.prefix.clone(), figures_every: FIGURES_EVERY };
-    let ledger = DynamoLedger::new(account, options, clock.clone());
-    let mut told = false;
+    failed: &(dyn Fn(&Fault) + Sync),
+) -> Result<Stores, Fault> {
+    let ledger = Arc::new(tables(shared, account, clock));
+    let membership = Membership {
+        tables: ledger.clone(),
+        station: config.station.id.clone(),
+        installation: installation(data).map_err(|_| Fault::new(Class::Fatal, Code::DatabaseUnavailable))?,
+    };
     let url = loop {
         let joined = async {
             let url = sqs::find(account, &shared.queue).await?;
-            ledger.join(&config.station.id, &installation, &key.id()).await?;
+            ledger.join(&membership.station, &membership.installation, &key.id()).await?;
             Ok(url)
         };
         match joined.await {
             Ok(url) => break url,
             Err(fault @ Fault { class: Class::Away | Class::Wait(_) | Class::Retry, .. }) => {
-                if !told {
-                    tracing::warn!(%fault, "the shared queue and ledger do not answer; waiting for them");
-                    told = true;
-                }
+                tracing::warn!(%fault, "the shared queue and ledger do not answer; waiting for them");
+                failed(&fault);
                 tokio::time::sleep(PAUSE).await;
             }
             Err(fault) => return Err(fault),
         }
     };
     let options = sqs::Options { url, visibility: config.engine.visibility, figures_every: FIGURES_EVERY };
-    Ok((Arc::new(SqsQueue::new(account, options, clock.clone())), Arc::new(ledger)))
+    Ok(Stores { queue: Arc::new(SqsQueue::new(account, options, clock.clone())), ledger, membership })
 }
 
 #[allow(clippy::disallowed_methods, reason = "a name that no other computer has")]
-fn installation(data: &Path) -> io::Result<String> {
+pub(crate) fn installation(data: &Path) -> io::Result<String> {
     let file = data.join(INSTALLATION);
     match fs::read_to_string(&file) {
         Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),

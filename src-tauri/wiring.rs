@@ -17,7 +17,6 @@ use engine::{
 use crate::{
     account,
     adapters::{
-        aws::Account,
         fhir::{self, Credentials, FhirClient, FhirConfig, Flavour},
         filemaker::{FileMaker, FileMakerConfig},
         pin::Fingerprint,
@@ -28,7 +27,8 @@ use crate::{
     config::{self, Config},
     relay_lock::{LockError, RelayLock},
     secrets::{Secrets, SecretsError},
-    shared::stores,
+    shared::Stores,
+    stations::Roster,
 };
 
 /// How long a receive from the embedded queue waits before it comes back empty.
@@ -56,6 +56,21 @@ pub enum WiringError {
     Database { fault: Fault },
     #[error("shared queue and ledger: {} ({fault})", crate::view::words::sentence(.fault.code))]
     Shared { fault: Fault },
+}
+
+impl WiringError {
+    /// What there is to say of a firm that could not be set up.
+    fn fault(self) -> Fault {
+        match self {
+            Self::Secret { source: SecretsError::Missing(name), .. } => {
+                Fault::new(Class::Stop, Code::SecretMissing).on(name.to_string())
+            }
+            Self::Secret { source: SecretsError::Locked, .. } => Fault::new(Class::Stop, Code::KeychainLocked),
+            Self::CertificateFile { file, .. } => Fault::new(Class::Stop, Code::CertificateRefused).on(file),
+            Self::Connection { fault, .. } => fault,
+            _ => unset(),
+        }
+    }
 }
 
 /// The clients of one firm, with what is configured for it.
@@ -148,36 +163,22 @@ impl Connected {
     }
 }
 
-/// A running relay: the engine and what it runs on.
+/// What a relay stands on, before the engine: the one relay of its data directory, with its database open.
 #[derive(Debug)]
-pub struct Relay {
+pub struct Base {
     pub database: Database,
-    engine: Engine,
-    clinics: Vec<Arc<FileMaker>>,
     lock: RelayLock,
+    owner: Owner,
+    key: ClinicKey,
+    clock: Arc<dyn Clock>,
 }
 
-impl Relay {
-    /// A firm of the configuration that is not among `connected` is there all the same, as stopped: it must not be missing from
-    /// the picture that says "up to date".
-    pub async fn start(
+impl Base {
+    pub async fn lay(
         config: &Config,
         data: &Path,
         key: &ClinicKey,
-        connected: &[Connected],
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, WiringError> {
-        Self::start_with(config, data, key, connected, clock, None).await
-    }
-
-    /// With the account that the configuration's `[shared]` names, where there is one.
-    pub async fn start_with(
-        config: &Config,
-        data: &Path,
-        key: &ClinicKey,
-        connected: &[Connected],
-        clock: Arc<dyn Clock>,
-        account: Option<&Account>,
     ) -> Result<Self, WiringError> {
         let lock = RelayLock::take(data, account::name().as_deref())?;
         let owner = Owner { station: config.station.id.clone(), boot: boot() };
@@ -185,60 +186,119 @@ impl Relay {
         let database = Database::open_with(&data.join(DATABASE), key, owner.clone(), clock.clone(), options)
             .await
             .map_err(|fault| WiringError::Database { fault })?;
-        let mut settings = Settings::new(owner, key.clone(), rand::random());
+        Ok(Self { database, lock, owner, key: key.clone(), clock })
+    }
+
+    /// Lets go of it again, where nothing came of it.
+    pub async fn leave(self) -> Result<(), Fault> {
+        self.database.close().await
+    }
+}
+
+/// A running relay: the engine and what it runs on.
+#[derive(Debug)]
+pub struct Relay {
+    pub database: Database,
+    engine: Engine,
+    clinics: Vec<Arc<FileMaker>>,
+    roster: Option<Roster>,
+    lock: RelayLock,
+}
+
+impl Relay {
+    /// A station that works by itself. A firm of the configuration that is not among `connected` is there all the same, as
+    /// stopped: it must not be missing from the picture that says "up to date".
+    pub async fn start(
+        config: &Config,
+        data: &Path,
+        key: &ClinicKey,
+        connected: &[Connected],
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, WiringError> {
+        let base = Base::lay(config, data, key, clock).await?;
+        Self::start_on(base, config, connected, Vec::new(), None)
+    }
+
+    /// With what the configuration's `[shared]` names, once this station is on its list. `failed` are the firms that could not
+    /// be set up.
+    pub fn start_on(
+        base: Base,
+        config: &Config,
+        connected: &[Connected],
+        failed: Vec<(FirmId, WiringError)>,
+        stores: Option<Stores>,
+    ) -> Result<Self, WiringError> {
+        let Base { database, lock, owner, key, clock } = base;
+        let mut settings = Settings::new(owner, key, rand::random());
         config.engine.apply(&mut settings);
-        let (queue, ledger) = match (&config.shared, account) {
+        let (queue, ledger, roster) = match (&config.shared, stores) {
             (None, _) => {
                 // The embedded queue wakes whoever waits at once, and asking it costs nothing: an empty answer is the proof that
                 // nothing is left in it.
                 settings.receive_wait = RECEIVE_WAIT;
-                (database.queue(), database.ledger())
+                (database.queue(), database.ledger(), None)
             }
             // It must not work by itself beside the others.
             (Some(_), None) => {
                 let fault = Fault::new(Class::Stop, Code::NotSetUp).on("the account of [shared]");
                 return Err(WiringError::Shared { fault });
             }
-            (Some(shared), Some(account)) => {
+            (Some(_), Some(stores)) => {
                 settings.due_every = LOOK_EVERY;
-                let stores = stores(config, shared, account, data, key, &clock).await;
-                stores.map_err(|fault| WiringError::Shared { fault })?
+                (stores.queue, stores.ledger, Some(stores.membership))
             }
         };
-        let shared = Shared { clock, queue, ledger, audit: database.audit(), notes: database.notes() };
+        let shared = Shared { clock: clock.clone(), queue, ledger, audit: database.audit(), notes: database.notes() };
+        let mut failed: BTreeMap<_, _> = failed.into_iter().collect();
         let firms: BTreeMap<_, _> = config
             .firms
             .iter()
             .map(|firm| {
                 let connected = connected.iter().find(|connected| connected.config.id == firm.id);
-                let ports = connected.map_or_else(not_set_up, Connected::ports);
+                let ports = connected.map_or_else(|| not_set_up(failed.remove(&firm.id)), Connected::ports);
                 let (mapping, zone, plan) = (firm.mapping.clone(), firm.zone.clone(), firm.plan);
                 (firm.id.clone(), Firm { ports, mapping, zone, plan })
             })
             .collect();
         let clinics = connected.iter().map(|connected| connected.filemaker.clone()).collect();
-        Ok(Self { engine: Engine::start(shared, firms, settings), database, clinics, lock })
+        let engine = Engine::start(shared, firms, settings);
+        let roster = roster.map(|membership| Roster::keep(membership, engine.handle.clone(), clock));
+        Ok(Self { engine, database, clinics, roster, lock })
     }
 
     pub fn handle(&self) -> Handle {
         self.engine.handle.clone()
     }
 
+    /// Who takes part beside this station, where the work is shared.
+    pub fn roster(&self) -> Option<Roster> {
+        self.roster.clone()
+    }
+
     /// Waits until the engine has ended, by a drain or by a fault of our own storage; then signs out and closes the database.
     pub async fn ended(self) -> Result<(), Fault> {
         let ended = self.engine.ended().await;
+        let mut turned_away = Ok(());
+        if let Some(roster) = &self.roster {
+            roster.leave().await;
+            turned_away = roster.turned_away().map_or(Ok(()), Err);
+        }
         for clinic in &self.clinics {
             clinic.close().await;
         }
         let closed = self.database.close().await;
         drop(self.lock);
-        ended.and(closed)
+        ended.and(turned_away).and(closed)
     }
 }
 
-fn not_set_up() -> FirmPorts {
-    let unavailable = Arc::new(Unavailable::new(Fault::new(Class::Stop, Code::NotSetUp)));
+fn not_set_up(why: Option<WiringError>) -> FirmPorts {
+    let unavailable = Arc::new(Unavailable::new(why.map_or_else(unset, WiringError::fault)));
     FirmPorts { fhir: unavailable.clone(), clinic: unavailable }
+}
+
+fn unset() -> Fault {
+    Fault::new(Class::Stop, Code::NotSetUp)
 }
 
 /// A name for this run of the process.

@@ -70,6 +70,10 @@ impl FhirServer for Unavailable {
     fn write_horizon(&self) -> Duration {
         Duration::ZERO
     }
+
+    fn unavailable(&self) -> Option<Fault> {
+        Some(self.0.clone())
+    }
 }
 
 #[async_trait]

@@ -137,6 +137,10 @@ async fn prove(
     clock: &Arc<dyn Clock>,
 ) -> Result<usize, Box<dyn std::error::Error>> {
     let owner = command_owner(&place.config.station.id);
+    if let Some(shared) = &place.config.shared {
+        let account = shared::account(shared, secrets).await?;
+        shared::key_is_here(shared, &account, secrets, &place.data, clock).await?;
+    }
     let established = clinic_key::establish(secrets, &place.data).await?;
     if established.made_now {
         println!("{}", super::start::KEY_MADE);
@@ -151,9 +155,11 @@ async fn prove(
     let ledger: Arc<dyn engine::ports::Ledger> = match &place.config.shared {
         Some(shared) => {
             let account = shared::account(shared, secrets).await?;
-            let joined = shared::stores(&place.config, shared, &account, &place.data, &key, clock);
+            let joined = shared::stores(&place.config, shared, &account, &place.data, &key, clock, &|_| {});
             let joined = tokio::time::timeout(std::time::Duration::from_secs(60), joined).await;
-            joined.map_err(|_| "The shared queue and ledger do not answer; without them no proof can be noted.")??.1
+            joined
+                .map_err(|_| "The shared queue and ledger do not answer; without them no proof can be noted.")??
+                .ledger
         }
         None => database.ledger(),
     };

@@ -61,6 +61,10 @@ pub enum KeyEvent {
     SheetWritten,
     Restored,
     Replaced,
+    /// To a new station, by a code.
+    HandedOver,
+    /// From another station, by a code.
+    TakenOver,
 }
 
 /// Enters the event into the audit log: through the running relay, else into the database itself.

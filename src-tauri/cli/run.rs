@@ -3,8 +3,12 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
-use engine::{ports::Clock, snapshot::Verdict};
+use engine::{
+    ports::Clock,
+    snapshot::{Snapshot, Verdict},
+};
 use jiff::tz::TimeZone;
+use tokio::sync::watch;
 
 use super::{
     complain, duration,
@@ -41,8 +45,8 @@ async fn relay(args: RunArgs, place: &Place) -> Result<(), Box<dyn std::error::E
     for sentence in &running.not_set_up {
         eprintln!("{sentence}\nIt is not served until that is put right and the relay started again; the others are.");
     }
-    let handle = running.handle();
-    let telling = tokio::spawn(tell(running.handle()));
+    let stop = running.stopper();
+    let telling = tokio::spawn(tell(running.snapshots()));
     let until = async {
         match args.limit {
             Some(limit) => tokio::time::sleep(limit).await,
@@ -54,22 +58,21 @@ async fn relay(args: RunArgs, place: &Place) -> Result<(), Box<dyn std::error::E
         ended = &mut ended => ended,
         () = asked_to_stop() => {
             println!("Stopping: what runs is finished, everything else waits for the next start.");
-            handle.stop();
+            stop.cancel();
             ended.await
         }
         () = until => {
-            handle.stop();
+            stop.cancel();
             ended.await
         }
     };
     telling.abort();
-    result.map_err(|fault| format!("{} ({fault})", words::sentence(fault.code)).into())
+    Ok(result?)
 }
 
 /// Says the verdict whenever it changes.
-async fn tell(handle: engine::supervisor::Handle) {
+async fn tell(mut snapshots: watch::Receiver<Snapshot>) {
     let zone = TimeZone::system();
-    let mut snapshots = handle.snapshots();
     let mut said: Option<Verdict> = None;
     while snapshots.changed().await.is_ok() {
         let verdict = snapshots.borrow_and_update().verdict.clone();

@@ -1,22 +1,32 @@
 //! How a relay comes to run on a data directory: for `run`, and for the tray program.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use engine::{error::Fault, ports::Clock, supervisor::Handle};
-use tokio::task::JoinHandle;
+use engine::{error::Fault, keys::ClinicKey, ports::Clock, snapshot::Snapshot};
+use futures::FutureExt;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::place::Place;
 use crate::{
+    adapters::aws::Account,
     clinic_key::{self, ClinicKeyError},
     config,
-    control::{About, Control},
+    control::{About, AtWork, Control},
     log,
     secrets::SecretsError,
-    shared,
+    shared::{self, Stores},
     socket::{Server, SocketError},
-    wiring::{Connected, Relay, WiringError},
+    view::words,
+    wiring::{Base, Connected, Relay, WiringError},
 };
+
+/// A relay that waits shows itself as often as one that works.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) const KEY_MADE: &str =
     "A clinic key was made. Print its recovery sheet now and lock it away: chart-relay key sheet";
@@ -31,6 +41,8 @@ pub(crate) enum StartError {
     Key(#[from] ClinicKeyError),
     #[error(transparent)]
     Wiring(#[from] WiringError),
+    #[error(transparent)]
+    KeyElsewhere(#[from] shared::KeyElsewhere),
     #[error("no clinic can be served: {}", .0.join(" "))]
     NoClinic(Vec<String>),
     /// The attempt itself broke off; the log says where. (`run` breaks off with it.)
@@ -39,16 +51,31 @@ pub(crate) enum StartError {
     Failed,
 }
 
-/// A relay that runs and answers on its socket.
+/// A relay that answers on its socket. Where stations share the work it may still wait for AWS, and says so.
 #[derive(Debug)]
 pub(crate) struct Running {
-    relay: Relay,
     /// A clinic key was made just now: its sheet is to be printed.
     pub(crate) key_made: bool,
     /// Clinics that could not be set up, each with what is in the way; the others are served.
     pub(crate) not_set_up: Vec<String>,
+    snapshots: watch::Receiver<Snapshot>,
     stop: CancellationToken,
-    serving: JoinHandle<()>,
+    life: JoinHandle<Result<(), EndError>>,
+}
+
+/// Why a relay ended that nobody had told to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EndError {
+    /// It never took part: it was turned away, or what stations share is not there.
+    #[error(transparent)]
+    NotJoined(WiringError),
+    #[error("{} ({fault})", words::sentence(.fault.code))]
+    Fault {
+        #[from]
+        fault: Fault,
+    },
+    #[error("a part of the program failed; the log says where")]
+    Failed,
 }
 
 /// `attended`: a person sits here who can answer a keychain's question.
@@ -56,6 +83,13 @@ pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) 
     // Whoever has the socket is the one relay of this data directory.
     let server = Server::bind(&place.data)?;
     let secrets = place.secrets(attended)?;
+    let account = match &place.config.shared {
+        Some(shared) => Some((shared.clone(), shared::account(shared, &*secrets).await?)),
+        None => None,
+    };
+    if let Some((shared, account)) = &account {
+        shared::key_is_here(shared, account, &*secrets, &place.data, &clock).await?;
+    }
     let established = clinic_key::establish(&*secrets, &place.data).await?;
     let (connected, failed) = Connected::each(&place.config, &*secrets, &clock).await;
     for (firm, error) in &failed {
@@ -65,29 +99,130 @@ pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) 
     if connected.is_empty() {
         return Err(StartError::NoClinic(not_set_up));
     }
-    let account = match &place.config.shared {
-        Some(shared) => Some(shared::account(shared, &*secrets).await?),
-        None => None,
-    };
-    let key = &established.key;
-    let relay = Relay::start_with(&place.config, &place.data, key, &connected, clock, account.as_ref()).await?;
+    let base = Base::lay(&place.config, &place.data, &established.key, clock.clone()).await?;
+    let (tell, snapshots) = watch::channel(Snapshot::joining(clock.now(), clock.now(), None));
+    let (at_work, working) = watch::channel(None);
     let stop = CancellationToken::new();
-    let control = Control::new(relay.handle(), relay.database.clone(), About::of(&place.config, false));
-    let serving = tokio::spawn(control.serve(server, stop.clone()));
-    Ok(Running { relay, key_made: established.made_now, not_set_up, stop, serving })
+    let control = Control {
+        about: About::of(&place.config, false),
+        database: base.database.clone(),
+        snapshots: snapshots.clone(),
+        working,
+        stop: stop.clone(),
+    };
+    let front = Front { tell, at_work, stop: stop.clone() };
+    let life = match account {
+        None => front.work(Relay::start_on(base, &place.config, &connected, failed, None)?).boxed(),
+        Some((shared, account)) => {
+            let place = place.clone();
+            let joining = Joining { shared, account, key: established.key, clock };
+            let life = async move {
+                match joining.join(&place, &front).await {
+                    Some(Ok(stores)) => {
+                        let relay = Relay::start_on(base, &place.config, &connected, failed, Some(stores));
+                        front.work(relay.map_err(EndError::NotJoined)?).await
+                    }
+                    Some(Err(fault)) => {
+                        tracing::error!(%fault, "this station does not take part");
+                        base.leave().await?;
+                        Err(EndError::NotJoined(WiringError::Shared { fault }))
+                    }
+                    None => Ok(base.leave().await?),
+                }
+            };
+            life.boxed()
+        }
+    };
+    let farewell = CancellationToken::new();
+    let serving = tokio::spawn(control.serve(server, farewell.clone()));
+    let life = tokio::spawn(async move {
+        let ended = life.await;
+        // The socket answers until then.
+        farewell.cancel();
+        let _ = serving.await;
+        ended
+    });
+    Ok(Running { key_made: established.made_now, not_set_up, snapshots, stop, life })
+}
+
+/// What is shown and heard of a relay, from before its engine begins.
+struct Front {
+    tell: watch::Sender<Snapshot>,
+    at_work: watch::Sender<Option<AtWork>>,
+    stop: CancellationToken,
+}
+
+impl Front {
+    async fn work(self, relay: Relay) -> Result<(), EndError> {
+        let handle = relay.handle();
+        let mut snapshots = handle.snapshots();
+        self.at_work.send_replace(Some(AtWork { handle: handle.clone(), roster: relay.roster() }));
+        let mut told = false;
+        let mut ended = std::pin::pin!(relay.ended());
+        let ended = loop {
+            tokio::select! {
+                ended = &mut ended => break ended,
+                Ok(()) = snapshots.changed() => {
+                    self.tell.send_replace(snapshots.borrow_and_update().clone());
+                }
+                () = self.stop.cancelled(), if !told => {
+                    told = true;
+                    handle.stop();
+                }
+            }
+        };
+        self.tell.send_replace(snapshots.borrow().clone());
+        Ok(ended?)
+    }
+}
+
+/// A station on its way to the others.
+struct Joining {
+    shared: config::Shared,
+    account: Account,
+    key: ClinicKey,
+    clock: Arc<dyn Clock>,
+}
+
+impl Joining {
+    /// `None`: it was told to stop while it waited.
+    async fn join(&self, place: &Place, front: &Front) -> Option<Result<Stores, Fault>> {
+        let Self { shared, account, key, clock } = self;
+        let since = clock.now();
+        let last = Mutex::new(None);
+        let failed = |fault: &Fault| *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.code);
+        let mut joined =
+            std::pin::pin!(shared::stores(&place.config, shared, account, &place.data, key, clock, &failed));
+        loop {
+            tokio::select! {
+                joined = &mut joined => break Some(joined),
+                () = front.stop.cancelled() => break None,
+                () = tokio::time::sleep(SHOWN_EVERY) => {
+                    let code = *last.lock().unwrap_or_else(PoisonError::into_inner);
+                    front.tell.send_modify(|shown| {
+                        let revision = shown.revision + 1;
+                        *shown = Snapshot { revision, ..Snapshot::joining(clock.now(), since, code) };
+                    });
+                }
+            }
+        }
+    }
 }
 
 impl Running {
-    pub(crate) fn handle(&self) -> Handle {
-        self.relay.handle()
+    /// The newest picture of it, and the ones to come.
+    pub(crate) fn snapshots(&self) -> watch::Receiver<Snapshot> {
+        self.snapshots.clone()
     }
 
-    /// Waits until the engine has ended, then lets go of everything. The socket answers until then.
-    pub(crate) async fn ended(self) -> Result<(), Fault> {
-        let result = self.relay.ended().await;
-        self.stop.cancel();
-        let _ = self.serving.await;
-        result
+    /// Begins its end: what runs is finished first.
+    pub(crate) fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits until it has ended and let go of everything. The socket answers until then.
+    pub(crate) async fn ended(self) -> Result<(), EndError> {
+        self.life.await.unwrap_or(Err(EndError::Failed))
     }
 }
 

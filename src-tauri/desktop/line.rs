@@ -2,11 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use engine::{error::Fault, snapshot::Snapshot, supervisor::Handle};
+use engine::snapshot::Snapshot;
 use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::start::Running,
+    cli::start::{EndError, Running},
     control::{Answer, Request},
     socket,
 };
@@ -18,13 +19,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub enum News {
     Snapshot(Box<Snapshot>),
     /// Our own relay has ended: because it was asked to, or by a fault.
-    Ended(Result<(), Fault>),
+    Ended(Result<(), EndError>),
 }
 
 #[derive(Debug)]
 pub struct Line {
     /// Ours, which ends with us.
-    own: Option<Handle>,
+    own: Option<CancellationToken>,
     news: mpsc::Receiver<News>,
     /// Follows a relay of others.
     following: Option<JoinHandle<()>>,
@@ -33,8 +34,10 @@ pub struct Line {
 impl Line {
     pub fn own(running: Running) -> Self {
         let (say, news) = mpsc::channel(1);
-        let handle = running.handle();
-        let mut snapshots = handle.snapshots();
+        let stop = running.stopper();
+        let mut snapshots = running.snapshots();
+        // What there is now is the first that is told.
+        snapshots.mark_changed();
         tokio::spawn(async move {
             let mut ended = std::pin::pin!(running.ended());
             let result = loop {
@@ -49,7 +52,7 @@ impl Line {
             };
             let _ = say.send(News::Ended(result)).await;
         });
-        Self { own: Some(handle), news, following: None }
+        Self { own: Some(stop), news, following: None }
     }
 
     /// A relay that another process runs; it may go and come back.
@@ -76,8 +79,8 @@ impl Line {
 
     /// Begins the drain of our own relay; [`News::Ended`] comes at its end.
     pub fn stop(&self) {
-        if let Some(handle) = &self.own {
-            handle.stop();
+        if let Some(stop) = &self.own {
+            stop.cancel();
         }
     }
 

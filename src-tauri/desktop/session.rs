@@ -23,7 +23,7 @@ use crate::{
     adapters::clock::SystemClock,
     cli::{
         place::Place,
-        start::{self, Running, StartError},
+        start::{self, EndError, Running, StartError},
     },
     control::{Answer, Request},
     secrets::SecretsError,
@@ -33,7 +33,6 @@ use crate::{
         notices::Notices,
         picture, roles,
         tray::{Face, Id, Input, Tray},
-        words,
     },
 };
 
@@ -318,14 +317,16 @@ impl Session {
             // Somebody asked for it: here, or with `chart-relay stop`.
             News::Ended(Ok(())) => false,
             News::Ended(Err(_)) if self.quitting => false,
-            News::Ended(Err(fault)) => {
-                tracing::error!(%fault, "the relay ended");
+            News::Ended(Err(error)) => {
+                tracing::error!(%error, "the relay ended");
                 self.line = None;
                 self.last = None;
                 self.again = Again::At(self.clock.elapsed() + AGAIN);
-                self.opening = Opening::NotRunning {
-                    sentence: format!("The sync has stopped. {} ({fault})", words::sentence(fault.code)),
+                let sentence = match &error {
+                    EndError::NotJoined(_) => cannot_start(&error),
+                    EndError::Fault { .. } | EndError::Failed => format!("The sync has stopped. {error}"),
                 };
+                self.opening = Opening::NotRunning { sentence };
                 true
             }
         }
@@ -498,7 +499,7 @@ async fn ended(attempt: &mut Option<JoinHandle<Result<Running, StartError>>>) ->
     }
 }
 
-fn cannot_start(error: &StartError) -> String {
+fn cannot_start(error: &dyn std::error::Error) -> String {
     let why = error.to_string();
     let stop = if why.ends_with(['.', '?', '!', ')']) { "" } else { "." };
     format!("The sync cannot start: {why}{stop} Nothing is lost; changes wait in the chart system.")

@@ -9,7 +9,7 @@ use engine::{
     connection::{Health, Side},
     error::Code,
     key::FirmId,
-    snapshot::{ConnectionView, Snapshot},
+    snapshot::{ConnectionView, Snapshot, Verdict},
 };
 
 use super::{
@@ -163,6 +163,9 @@ impl Attention {
 /// What cannot be reached: a side, or the sync itself.
 fn unreachable(input: &Input<'_>) -> Option<Option<Side>> {
     if input.snapshot.is_some_and(|(_, age)| age > SILENCE) {
+        return Some(None);
+    }
+    if input.last().is_some_and(|last| matches!(last.verdict, Verdict::CannotJoin { .. })) {
         return Some(None);
     }
     let away = |connection: &&ConnectionView| matches!(&connection.health, Health::Away { failed_probes, .. } if *failed_probes >= 3);

@@ -7,7 +7,7 @@ use engine::{
     journal::{self, Journal},
     key::RecordKey,
     manual::{Manual, Stage},
-    snapshot::{ConnectionView, Event, Pause, Phase, Snapshot, Totals, What},
+    snapshot::{ConnectionView, Event, Pause, Phase, Snapshot, Totals, Verdict, What},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
@@ -125,7 +125,8 @@ impl Station {
 
 fn live(input: &Input<'_>) -> Live {
     let Some(snapshot) = input.last() else { return Live::Live };
-    if input.live().is_some() || (input.silent().is_none() && snapshot.phase == Phase::Draining) {
+    let between = matches!(snapshot.phase, Phase::Joining | Phase::Draining);
+    if input.live().is_some() || (input.silent().is_none() && between) {
         return Live::Live;
     }
     Live::Silent { since: words::instant(snapshot.at), sentence: words::NOT_LIVE.to_owned() }
@@ -180,6 +181,10 @@ fn causes(input: &Input<'_>, context: &Context<'_>) -> Vec<Cause> {
         };
         let sentence = words::connection_down(connection, &place(connection, context), snapshot.at, input.zone);
         add(go.0, sentence, Some(go.1), details(connection, context));
+    }
+    if let Verdict::CannotJoin { since, code } = snapshot.verdict {
+        let sentence = words::waiting_for_aws(since, code, snapshot.at, input.zone);
+        add(State::CannotReach, sentence, Some(Go::Summary), context.details([("Code", Some(code.to_string()))]));
     }
     if let Some(silent) = input.silent() {
         add(State::NoNews, words::no_news(silent), Some(Go::Summary), Vec::new());
@@ -311,6 +316,9 @@ pub fn summary(input: &Input<'_>, version: &str) -> String {
     }
     lines.push(format!("State: {:?} ({:?})", snapshot.verdict.state(), snapshot.phase));
     lines.extend(snapshot.fatal.map(|code| format!("Ended by: {code}")));
+    if let Verdict::CannotJoin { code, .. } = snapshot.verdict {
+        lines.push(format!("Waits for AWS: {code}"));
+    }
     lines.extend(snapshot.pause.as_ref().map(|pause| format!("Paused until {}", words::instant(pause.until))));
     let mut clinics: Vec<_> = snapshot.connections.iter().map(|connection| &connection.firm).collect();
     clinics.dedup();

@@ -12,10 +12,12 @@ use jiff::{Timestamp, tz::TimeZone};
 mod codes;
 mod desk;
 mod lists;
+mod stations;
 
 pub use codes::sentence;
 pub use desk::*;
 pub use lists::*;
+pub use stations::*;
 
 pub fn side(side: Side) -> &'static str {
     match side {
@@ -46,6 +48,7 @@ pub fn verdict(verdict: &Verdict, zone: &TimeZone) -> String {
         Verdict::CannotReach { side: which, since, .. } => {
             format!("Can't reach {} since {}. Changes are kept.", side(*which), clock(*since, zone))
         }
+        Verdict::CannotJoin { since, code } => waiting_for_aws(*since, *code, *since, zone),
         Verdict::NoNews { for_ } => format!("No news from the sync for {}", long(*for_)),
         Verdict::Paused { until, by: None } => format!("Paused until {}", clock(*until, zone)),
         Verdict::Paused { until, by: Some(by) } => format!("Paused until {} ({by})", clock(*until, zone)),

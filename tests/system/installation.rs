@@ -89,12 +89,7 @@ impl Installation {
     }
 
     pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(input.as_bytes()).unwrap();
-        std::io::Seek::rewind(&mut file).unwrap();
-        let mut command = self.command(arguments);
-        command.stdin(file);
-        finished(command).await
+        finished_with_input(self.command(arguments), input).await
     }
 
     /// `run` in the background; what it says goes into a file.
@@ -150,6 +145,14 @@ impl Installation {
 pub(crate) async fn finished(mut command: Command) -> Output {
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
     output.unwrap_or_else(|_| panic!("it does not end: {command:?}")).unwrap()
+}
+
+pub(crate) async fn finished_with_input(mut command: Command, input: &str) -> Output {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(input.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    command.stdin(file);
+    finished(command).await
 }
 
 /// Both streams.

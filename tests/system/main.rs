@@ -7,6 +7,9 @@
 mod canary;
 #[path = "../canary/mod.rs"]
 mod canary_kit;
+#[path = "../real/aws/rig.rs"]
+mod emulator;
+mod gateway;
 mod holding;
 mod installation;
 mod medplum;
@@ -16,3 +19,4 @@ mod mishaps;
 mod process;
 mod rig;
 mod shared;
+mod stations;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    process::Stdio,
+    process::{Output, Stdio},
     time::Duration,
 };
 
@@ -10,10 +10,10 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::installation::{Installation, assert_refused, assert_said, said};
+use crate::installation::{Installation, assert_refused, assert_said, finished, finished_with_input, said};
 
 mod ministack {
-    use super::emulator;
+    use crate::emulator;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn stations_that_are_killed_again_and_again_lose_and_double_nothing() {
@@ -26,10 +26,7 @@ mod ministack {
     }
 }
 
-#[path = "../real/aws/rig.rs"]
-mod emulator;
-
-fn shared(address: &str, name: &str) -> String {
+pub(crate) fn shared(address: &str, name: &str) -> String {
     format!(
         r#"
         [shared]
@@ -43,17 +40,23 @@ fn shared(address: &str, name: &str) -> String {
 }
 
 /// Another computer of the clinic: the same secrets and clinic key, a name and a database of its own.
-struct Post {
-    folder: TempDir,
+pub(crate) struct Post {
+    pub(crate) folder: TempDir,
 }
 
 impl Post {
-    fn beside(first: &Installation, id: &str) -> Self {
+    /// Just unpacked: the same configuration with a name of its own, and no secret.
+    pub(crate) fn new(first: &Installation, id: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = fs::read_to_string(first.folder.path().join("config.toml")).unwrap();
         fs::write(folder.path().join("config.toml"), config.replace("system-test", id)).unwrap();
         fs::copy(first.folder.path().join("passphrase"), folder.path().join("passphrase")).unwrap();
         fs::create_dir(folder.path().join("data")).unwrap();
+        Self { folder }
+    }
+
+    pub(crate) fn beside(first: &Installation, id: &str) -> Self {
+        let Self { folder } = Self::new(first, id);
         for entry in fs::read_dir(first.data()).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
@@ -65,23 +68,33 @@ impl Post {
         Self { folder }
     }
 
-    fn start(&self) -> Child {
-        let said = File::options().create(true).append(true).open(self.folder.path().join("said")).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_chart-relay"))
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chart-relay"));
+        command
             .arg("--config")
             .arg(self.folder.path().join("config.toml"))
-            .arg("run")
+            .args(arguments)
             .env("CHART_RELAY_PASSPHRASE_FILE", self.folder.path().join("passphrase"))
             .env_remove("CREDENTIALS_DIRECTORY")
             .stdin(Stdio::null())
-            .stdout(said.try_clone().unwrap())
-            .stderr(said)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+            .kill_on_drop(true);
+        command
     }
 
-    fn said(&self) -> String {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        finished(self.command(arguments)).await
+    }
+
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        finished_with_input(self.command(arguments), input).await
+    }
+
+    pub(crate) fn start(&self) -> Child {
+        let said = File::options().create(true).append(true).open(self.folder.path().join("said")).unwrap();
+        self.command(&["run"]).stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap()
+    }
+
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
     }
 }
@@ -141,7 +154,7 @@ async fn missing(address: &str) {
     let output = installation.run(&["provision", "--dry-run"]).await;
     assert_refused(&output, "table missing-link");
     assert_refused(&output, "missing; it would be made");
-    assert_refused(&installation.run(&["run"]).await, "The shared queue is not there");
+    assert_refused(&installation.run(&["run"]).await, "A table of the shared ledger is not there");
     assert_said(&installation.run(&["provision"]).await, "made");
     assert_said(&installation.run(&["provision"]).await, "there and right");
     assert_said(&installation.run(&["doctor", "--write-probe", "--yes"]).await, "Everything works.");

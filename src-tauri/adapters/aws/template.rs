@@ -65,7 +65,8 @@ impl Role {
     }
 }
 
-/// The least that a role needs, as IAM writes it. Deleting is for letters alone, scanning for the list of firms alone.
+/// The least that a role needs, as IAM writes it. Deleting is for letters and names of stations alone, scanning for the lists of
+/// firms and stations.
 pub fn policy(wish: &Wish, role: Role) -> Json {
     let tables = Tables::new(&wish.prefix);
     let table = |name: &str| format!("arn:aws:dynamodb:*:*:table/{name}");
@@ -83,12 +84,16 @@ pub fn policy(wish: &Wish, role: Role) -> Json {
             "Resource": queue(&wish.dead_letter_queue())
         }),
         json!({ "Sid": "Ledger", "Effect": "Allow", "Action": wide, "Resource": all.collect::<Vec<_>>() }),
-        json!({ "Sid": "Firms", "Effect": "Allow", "Action": "dynamodb:Scan", "Resource": table(&tables.firm) }),
+        json!({
+            "Sid": "Lists", "Effect": "Allow", "Action": "dynamodb:Scan",
+            "Resource": [table(&tables.firm), table(&tables.station)]
+        }),
     ];
     if role.dynamodb_actions().contains(&"dynamodb:DeleteItem") {
-        let letters = table(&tables.letter);
-        statements
-            .push(json!({ "Sid": "Letters", "Effect": "Allow", "Action": "dynamodb:DeleteItem", "Resource": letters }));
+        statements.push(json!({
+            "Sid": "Deletes", "Effect": "Allow", "Action": "dynamodb:DeleteItem",
+            "Resource": [table(&tables.letter), table(&tables.station)]
+        }));
     }
     json!({ "Version": "2012-10-17", "Statement": statements })
 }

@@ -278,6 +278,10 @@ pub trait FhirServer: Send + Sync + fmt::Debug {
     async fn probe(&self) -> Result<(), Fault>;
     /// How long after a write was given up on it may still land. Past that, an unknown outcome is settled by looking once.
     fn write_horizon(&self) -> Duration;
+    /// Why this station cannot serve the firm at all, known from the start.
+    fn unavailable(&self) -> Option<Fault> {
+        None
+    }
 }
 
 /// One line of a list of rows.

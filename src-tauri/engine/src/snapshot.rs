@@ -16,6 +16,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
+    /// It waits for the queue and ledger that stations share; nothing has begun.
+    Joining,
     Running,
     /// Nothing new begins; what runs is finished.
     Draining,
@@ -108,6 +110,11 @@ pub enum Verdict {
         since: Timestamp,
         code: Code,
     },
+    /// The shared queue and ledger have not answered since the start.
+    CannotJoin {
+        since: Timestamp,
+        code: Code,
+    },
     NoNews {
         for_: Duration,
     },
@@ -129,7 +136,7 @@ impl Verdict {
     pub fn state(&self) -> State {
         match self {
             Verdict::NeedsAttention { .. } => State::NeedsAttention,
-            Verdict::CannotReach { .. } => State::CannotReach,
+            Verdict::CannotReach { .. } | Verdict::CannotJoin { .. } => State::CannotReach,
             Verdict::NoNews { .. } => State::NoNews,
             Verdict::Paused { .. } => State::Paused,
             Verdict::Working { .. } => State::Working,
@@ -256,6 +263,12 @@ impl Snapshot {
             fatal: None,
             verdict: Verdict::Starting,
         }
+    }
+
+    /// Of a relay that waits for the shared queue and ledger since then, and how they last failed.
+    pub fn joining(at: Timestamp, since: Timestamp, failed: Option<Code>) -> Self {
+        let verdict = failed.map_or(Verdict::Starting, |code| Verdict::CannotJoin { since, code });
+        Self { phase: Phase::Joining, verdict, ..Self::empty(at) }
     }
 
     /// How many things need a person.

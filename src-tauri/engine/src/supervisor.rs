@@ -217,6 +217,12 @@ impl Supervisor {
         publish: watch::Sender<Snapshot>,
     ) -> Self {
         let connections = Arc::new(Connections::new(shared.clock.clone(), firms.keys()));
+        for (id, firm) in &firms {
+            if let Some(fault) = firm.ports.fhir.unavailable() {
+                // Before anything begins: no lease of a firm is taken by a station that cannot serve it.
+                Side::BOTH.into_iter().for_each(|side| connections.failed(id, side, &fault));
+            }
+        }
         let pollers: Vec<_> = firms
             .iter()
             .flat_map(|(id, firm)| resources(firm).map(|resource| (id.clone(), resource.clone())))

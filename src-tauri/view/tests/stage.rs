@@ -111,6 +111,7 @@ pub(super) fn about() -> About {
         version: "0.0.0".to_owned(),
         demo: false,
         firms: vec![name("north", "Synthetic North")],
+        shared: true,
         attempts: 8,
     }
 }

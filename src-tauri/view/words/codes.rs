@@ -80,9 +80,12 @@ pub fn sentence(code: Code) -> &'static str {
         Code::KeychainLocked => "The keychain is locked. Unlock it and start again.",
         Code::KeychainUnavailable => "No keychain can be reached. docs/secrets.md names the alternatives.",
         Code::NotSetUp => {
-            "This clinic could not be set up at the start. chart-relay doctor says why; then start again."
+            "This clinic could not be set up at the start, so this station does not serve it. chart-relay doctor says why; \
+             then start again."
         }
-        Code::SecretMissing => "A secret is missing: chart-relay secret set NAME.",
+        Code::SecretMissing => {
+            "A secret is missing, so this station does not serve the clinic: chart-relay secret set NAME, then start again."
+        }
         Code::SyncRunning => "Everything is being checked already. The result is shown when it is done.",
         Code::Stopping => "Chart Relay is stopping. What waits is kept for the next start.",
         Code::TooMany => "That is too much at once. Nothing was done; choose fewer.",

@@ -50,7 +50,7 @@ pub(super) fn string<'a>(item: &'a Item, name: &str) -> Result<Option<&'a String
     item.get(name).map(|value| value.as_s().map_err(|_| unreadable(name))).transpose()
 }
 
-fn integer(item: &Item, name: &str) -> Result<Option<i64>, Fault> {
+pub(super) fn integer(item: &Item, name: &str) -> Result<Option<i64>, Fault> {
     let parse = |value: &AttributeValue| value.as_n().ok()?.parse().ok();
     item.get(name).map(|value| parse(value).ok_or_else(|| unreadable(name))).transpose()
 }

@@ -12,7 +12,8 @@
 mod item;
 mod letters;
 mod list;
-mod stations;
+pub mod pairings;
+pub mod stations;
 pub mod tables;
 mod update;
 

@@ -52,7 +52,7 @@ impl Change {
         self.value(&format!(":{name}"), value)
     }
 
-    fn set_or_remove(self, name: &str, value: Option<AttributeValue>) -> Self {
+    pub(super) fn set_or_remove(self, name: &str, value: Option<AttributeValue>) -> Self {
         match value {
             Some(value) => self.set(name, value),
             None => self.remove(&format!("#{name}")),
