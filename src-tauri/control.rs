@@ -9,7 +9,7 @@ use engine::{
     error::Code,
     key::{FirmId, Kind, RecordKey, StationId},
     ledger::{Filter, Record},
-    link,
+    link::{self, Wrote},
     ports::Clock as _,
     reveal::Revealed,
     snapshot::Snapshot,
@@ -67,6 +67,10 @@ pub enum Request {
         person: Option<String>,
     },
     VerifyAudit,
+    /// Which station last wrote for this record.
+    LastWrite {
+        key: RecordKey,
+    },
     /// Who takes part beside this station; nobody where it works by itself.
     Stations,
     /// Free the name of a station that is gone for good.
@@ -99,6 +103,7 @@ pub enum Answer {
         entries: u64,
         findings: Vec<String>,
     },
+    LastWrite(Option<Wrote>),
     Stations(Vec<Seen>),
     Done,
     Refused(Refusal),
@@ -309,6 +314,10 @@ impl AtWork {
                 }
             },
             Request::Reveal { keys, person } => Answer::Revealed(handle.reveal(keys, person).await?),
+            Request::LastWrite { key } => {
+                let record = handle.ledger().read(&key).await?;
+                Answer::LastWrite(record.and_then(|record| link::last_write(&record.state)))
+            }
             Request::Stations => Answer::Stations(match roster {
                 Some(roster) => roster.all().await,
                 None => Vec::new(),

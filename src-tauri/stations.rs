@@ -11,6 +11,7 @@ use engine::{
     error::{Code, Fault},
     key::StationId,
     ports::Clock,
+    server_clock::WrongClock,
     supervisor::Handle,
 };
 use jiff::Timestamp;
@@ -232,7 +233,12 @@ impl Roster {
 impl Inner {
     async fn beat(&self, left: bool) -> Result<(), Fault> {
         let Membership { tables, station, installation } = &self.membership;
-        let life = Life { version: env!("CARGO_PKG_VERSION"), at: self.clock.now(), clock_ahead: None, left };
+        // As the relay shows it; what it only suspects is not told.
+        let clock_ahead = self.relay.snapshots().borrow().clocks.iter().find_map(|clock| match clock {
+            WrongClock::Here { ahead } => Some(*ahead),
+            _ => None,
+        });
+        let life = Life { version: env!("CARGO_PKG_VERSION"), at: self.clock.now(), clock_ahead, left };
         tables.beat(station, installation, life).await
     }
 

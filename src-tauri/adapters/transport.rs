@@ -4,6 +4,7 @@
 use std::{error::Error as StdError, io, net::IpAddr, time::Duration};
 
 use engine::error::{Class, Code, Fault};
+use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{Certificate, ClientBuilder, redirect};
 use url::{Host, Url};
 
@@ -99,6 +100,11 @@ pub fn build(builder: ClientBuilder) -> Result<reqwest::Client, Fault> {
     builder
         .build()
         .map_err(|_| Fault::new(Class::Stop, Code::CertificateRefused).vendor("certificates could not be loaded"))
+}
+
+/// An HTTP-date in its one current form (RFC 9110 section 5.6.7), `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn http_date(text: &str) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 /// Why no whole answer came.

@@ -5,11 +5,13 @@ use std::{process::ExitCode, sync::Arc};
 use clap::Args;
 use engine::{
     audit::{Act, Begun, Outcome},
+    connection::Side,
     error::Code,
     key::RecordKey,
     mapping::{OneWay, ResourceMapping},
-    ports::Clock,
+    ports::{ClinicDatabase as _, Clock, FhirServer as _},
     proof,
+    server_clock::{self, Heard, Server, WrongClock},
 };
 
 use super::{
@@ -71,6 +73,7 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
         }
     }
     let mut failed = 0;
+    let mut clocks = Vec::new();
     for firm in &place.config.firms {
         println!("\n{} ({})", firm.name, firm.id);
         // One clinic's missing secret must not keep the others from being examined.
@@ -95,18 +98,27 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
         if args.write_probe {
             failed += prove(&connected, place, &*secrets, &clock).await?;
         }
+        let of = |side| Server::Of(firm.id.clone(), side);
+        clocks.push((of(Side::Fhir), connected.fhir.server_clock()));
+        clocks.push((of(Side::FileMaker), connected.filemaker.server_clock()));
         connected.filemaker.close().await;
     }
     if let Some(shared) = &place.config.shared {
         println!("\nWhat stations share: queue {}, tables {}-..", shared.queue, shared.prefix);
         failed += match shared::account(shared, &*secrets).await {
-            Ok(account) => print(&account.diagnose(&shared::wish(&place.config, shared)).await),
+            Ok(account) => {
+                let account = account.beside(clock.clone());
+                let steps = account.diagnose(&shared::wish(&place.config, shared)).await;
+                clocks.push((Server::Shared, account.server_clock()));
+                print(&steps)
+            }
             Err(error) => {
                 println!("  FAILED  set up: {error}");
                 1
             }
         };
     }
+    failed += print(&clock_steps(clocks, &*clock));
     Ok(failed)
 }
 
@@ -127,6 +139,25 @@ fn ways(mapping: &ResourceMapping) -> String {
     } else {
         format!("{}: both ways, but to FileMaker only {to_filemaker}", mapping.resource)
     }
+}
+
+/// Whether the clocks of this machine and of the servers agree.
+fn clock_steps(heard: Vec<(Server, Option<Heard>)>, clock: &dyn Clock) -> Vec<Step> {
+    println!("\nClocks");
+    let measured: Vec<_> =
+        heard.into_iter().filter_map(|(server, heard)| Some((server, heard?.ahead(clock)?))).collect();
+    if measured.is_empty() {
+        return vec![Step::skipped("clock", "no server said what time it is")];
+    }
+    let wrong = server_clock::judge(&measured);
+    if wrong.is_empty() {
+        return vec![Step::passed("clock", "in step with the servers")];
+    }
+    let step = |clock: &WrongClock| {
+        let place = words::clock_of(clock).map(|firm| format!(" of {firm}")).unwrap_or_default();
+        Step::warned("clock", words::wrong_clock(clock, &place))
+    };
+    wrong.iter().map(step).collect()
 }
 
 /// Tries whether keys are unique and edits guarded, and notes the proof in the ledger.

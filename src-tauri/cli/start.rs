@@ -84,7 +84,7 @@ pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) 
     let server = Server::bind(&place.data)?;
     let secrets = place.secrets(attended)?;
     let account = match &place.config.shared {
-        Some(shared) => Some((shared.clone(), shared::account(shared, &*secrets).await?)),
+        Some(shared) => Some((shared.clone(), shared::account(shared, &*secrets).await?.beside(clock.clone()))),
         None => None,
     };
     if let Some((shared, account)) = &account {

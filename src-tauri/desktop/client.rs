@@ -33,6 +33,7 @@ use crate::{
     adapters::clock::SystemClock,
     control::{About, Answer, Request},
     socket::{self, SocketError},
+    stations::Seen,
     view::{
         audit::{self, Audit, AuditQuery, Chain, Revealed},
         desk::{Desk, Opening, PauseFor, Problem, Right, Settings, Station},
@@ -57,6 +58,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const FIRST_PICTURE: Duration = Duration::from_secs(2);
 /// Lines of a list.
 const LISTED: usize = 200;
+/// Between questions who else takes part, as long as a window is open.
+const STATIONS_EVERY: Duration = Duration::from_secs(15);
 /// Names that are asked for at once: a request has its bounds.
 const NAMED: usize = 100;
 /// Tokens of clicks that are remembered.
@@ -90,6 +93,8 @@ struct State {
     trouble: Option<String>,
     about: Option<About>,
     names: Names,
+    /// Who takes part, and when (elapsed) that was asked.
+    stations: (Vec<Seen>, Option<Duration>),
     last: Option<(Box<Snapshot>, Duration)>,
     picture: Picture,
     chain: Option<Chain>,
@@ -112,6 +117,7 @@ impl Client {
             trouble: None,
             about: None,
             names: Names::default(),
+            stations: (Vec::new(), None),
             last: None,
             picture: Picture::default(),
             chain: None,
@@ -186,11 +192,28 @@ impl Client {
         self.state().about = Some(about);
         while let Some(Ok(Answer::Snapshot(snapshot))) = watch.next().await {
             self.learn(snapshot.recent.iter().map(|event| &event.key)).await;
+            self.look_for_stations().await;
             let mut state = self.state();
             state.last = Some((snapshot, self.clock.elapsed()));
             state.trouble = None;
             drop(state);
             self.changed.notify_waiters();
+        }
+    }
+
+    /// Asks now and then who else takes part. Without an answer it is who it was.
+    async fn look_for_stations(&self) {
+        let elapsed = self.clock.elapsed();
+        {
+            let mut state = self.state();
+            let due = state.stations.1.is_none_or(|asked| elapsed.saturating_sub(asked) >= STATIONS_EVERY);
+            if !due || !state.about.as_ref().is_some_and(|about| about.shared) {
+                return;
+            }
+            state.stations.1 = Some(elapsed);
+        }
+        if let Ok(Answer::Stations(stations)) = self.call(&Request::Stations).await {
+            self.state().stations.0 = stations;
         }
     }
 
@@ -293,8 +316,9 @@ impl Client {
     fn with_input<T>(&self, make: impl FnOnce(&Input<'_>, &Context<'_>, &mut Rest<'_>) -> T) -> Option<T> {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let mut state = self.state();
-        let State { settings, hide_names, trouble, about, names, last, picture, station, tray, chain, .. } =
-            &mut *state;
+        let State {
+            settings, hide_names, trouble, about, names, stations, last, picture, station, tray, chain, ..
+        } = &mut *state;
         let about = about.as_ref()?;
         let input = Input {
             snapshot: last.as_ref().map(|(snapshot, at)| (&**snapshot, elapsed.saturating_sub(*at))),
@@ -305,7 +329,7 @@ impl Client {
             now,
             zone: &self.zone,
         };
-        let context = Context { about, names, role: settings.role, now, zone: &self.zone };
+        let context = Context { about, names, stations: &stations.0, role: settings.role, now, zone: &self.zone };
         Some(make(&input, &context, &mut Rest { picture, station, tray: *tray, chain }))
     }
 
@@ -360,7 +384,16 @@ impl Client {
 
     pub async fn history(&self, query: &HistoryQuery) -> Result<History, Problem> {
         let found = self.found(history::search(query)?).await?;
-        self.list(|_, context, _| history::history(&found, context))
+        let shared = self.state().about.as_ref().is_some_and(|about| about.shared);
+        let key = query.record.as_deref().and_then(RecordKey::parse).filter(|_| shared);
+        let wrote = match key {
+            Some(key) => match self.call(&Request::LastWrite { key }).await {
+                Ok(Answer::LastWrite(wrote)) => wrote,
+                _ => None,
+            },
+            None => None,
+        };
+        self.list(|_, context, _| history::history(&found, wrote.as_ref(), context))
     }
 
     pub async fn audit(&self, query: &AuditQuery) -> Result<Audit, Problem> {

@@ -3,6 +3,7 @@
 use engine::{
     audit::{Act, AuditId, Ended, Entry, Found, Outcome, Search},
     key::RecordKey,
+    link::Wrote,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ pub struct HistoryQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct History {
+    /// What this list is of, where others take part.
+    pub note: Option<String>,
     /// Newest first.
     pub rows: Vec<HistoryRow>,
     /// For the next page.
@@ -76,6 +79,8 @@ pub struct HistoryRow {
     /// Names of the fields that were written; their values are not kept.
     pub fields: Vec<String>,
     pub person: Option<String>,
+    /// "This PC", or the name that this station had.
+    pub station: String,
     pub details: Vec<Detail>,
 }
 
@@ -137,8 +142,12 @@ impl From<Ended> for HistoryOutcome {
     }
 }
 
-pub fn history(found: &Found, context: &Context<'_>) -> History {
+/// `wrote` is who last wrote the record that was asked about.
+pub fn history(found: &Found, wrote: Option<&Wrote>, context: &Context<'_>) -> History {
+    let last = wrote.map(|wrote| words::last_write(wrote, context.here(&wrote.station), context.now, context.zone));
+    let note = context.about.shared.then(|| [Some(words::OWN_HISTORY.to_owned()), last].into_iter().flatten());
     History {
+        note: note.map(|parts| parts.collect::<Vec<_>>().join(" ")),
         rows: found.entries.iter().map(|entry| row(entry, context)).collect(),
         next: found.next.map(|next| next.0),
     }
@@ -159,6 +168,7 @@ fn row(entry: &Entry, context: &Context<'_>) -> HistoryRow {
         outcome_word: words::outcome(entry.outcome.as_ref()),
         fields: if writes { begun.fields.clone() } else { Vec::new() },
         person: begun.person.clone(),
+        station: words::holder(&begun.by.station, context.here(&begun.by.station)),
         details: details(entry, context),
     }
 }

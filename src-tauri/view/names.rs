@@ -11,7 +11,10 @@ use super::{
     desk::{Detail, RecordName, Right, Role},
     words,
 };
-use crate::control::{About, Tag};
+use crate::{
+    control::{About, Tag},
+    stations::Seen,
+};
 
 /// The pseudonyms that are known so far.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +47,8 @@ impl Names {
 pub struct Context<'a> {
     pub about: &'a About,
     pub names: &'a Names,
+    /// Who takes part, as the relay last said; this one included.
+    pub stations: &'a [Seen],
     pub role: Role,
     pub now: Timestamp,
     pub zone: &'a TimeZone,

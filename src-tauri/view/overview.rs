@@ -17,6 +17,20 @@ pub struct Overview {
     pub sent_today: u64,
     pub attention: u64,
     pub recent: Vec<RecentLine>,
+    /// The others that share the work, this one included; empty where it works by itself.
+    pub stations: Vec<StationLine>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct StationLine {
+    /// "This PC (front-desk)", "desk-2".
+    pub name: String,
+    /// It was seen to live not long ago.
+    pub good: bool,
+    /// "seen 40 s ago"
+    pub sentence: String,
+    pub details: Vec<Detail>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,9 +15,10 @@ use super::{
     desk::{Card, Cause, Desk, Go, Live, PauseNow, Right, Settings, State, Station, SyncNow},
     face::{Face, Input},
     names::Context,
-    overview::{Bin, ConnectionLine, Day, Overview, RecentLine},
+    overview::{Bin, ConnectionLine, Day, Overview, RecentLine, StationLine},
     words,
 };
+use crate::stations::Seen;
 
 /// The oldest change that waits should be younger than this.
 pub const TARGET: Duration = Duration::from_secs(2 * 60);
@@ -156,6 +157,12 @@ fn causes(input: &Input<'_>, context: &Context<'_>) -> Vec<Cause> {
         let details = context.details([("Code", snapshot.fatal.map(|code| code.to_string()))]);
         add(State::NeedsAttention, words::ended(snapshot.fatal), Some(Go::Summary), details);
     }
+    for clock in &snapshot.clocks {
+        let place = words::clock_of(clock).filter(|_| context.several());
+        let place = place.map(|firm| format!(" ({})", context.firm(firm))).unwrap_or_default();
+        let state = if clock.concerns_here() { State::NeedsAttention } else { State::UpToDate };
+        add(state, words::wrong_clock(clock, &place), Some(Go::Summary), Vec::new());
+    }
     if snapshot.dead > 0 {
         let sentence = words::needs_attention(snapshot.dead);
         add(State::NeedsAttention, sentence, Some(Go::QueueAttention), Vec::new());
@@ -247,6 +254,26 @@ fn overview(input: &Input<'_>, snapshot: &Snapshot, context: &Context<'_>) -> Ov
         sent_today: sent_today(&snapshot.journal, input.now, input.zone),
         attention: input.attention(),
         recent: snapshot.recent.iter().take(RECENT).map(|event| recent(event, context)).collect(),
+        stations: context.stations.iter().map(|seen| station(seen, input, context)).collect(),
+    }
+}
+
+fn station(seen: &Seen, input: &Input<'_>, context: &Context<'_>) -> StationLine {
+    let clock = seen.clock_ahead.map(|ahead| format!("; {}", words::its_clock(ahead))).unwrap_or_default();
+    StationLine {
+        name: if seen.here { format!("This PC ({})", seen.station) } else { seen.station.to_string() },
+        good: seen.here || seen.last.lives(),
+        sentence: if seen.here {
+            format!("takes part{clock}")
+        } else {
+            format!("{}{clock}", words::last_seen(seen, input.now, input.zone))
+        },
+        details: context.details([
+            ("Station", Some(seen.station.to_string())),
+            ("Installation", Some(seen.id.clone())),
+            ("Version", seen.version.clone()),
+            ("Wrote last, by its own clock", seen.said.map(words::instant)),
+        ]),
     }
 }
 
@@ -316,6 +343,7 @@ pub fn summary(input: &Input<'_>, version: &str) -> String {
     }
     lines.push(format!("State: {:?} ({:?})", snapshot.verdict.state(), snapshot.phase));
     lines.extend(snapshot.fatal.map(|code| format!("Ended by: {code}")));
+    lines.extend(snapshot.clocks.iter().map(|clock| words::wrong_clock(clock, "")));
     if let Verdict::CannotJoin { code, .. } = snapshot.verdict {
         lines.push(format!("Waits for AWS: {code}"));
     }

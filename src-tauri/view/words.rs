@@ -43,6 +43,7 @@ pub fn clock(time: Timestamp, zone: &TimeZone) -> String {
 /// The first line of everything: tray, window, terminal.
 pub fn verdict(verdict: &Verdict, zone: &TimeZone) -> String {
     match verdict {
+        Verdict::WrongClock { clock } => wrong_clock(clock, ""),
         Verdict::NeedsAttention { items: 1 } => "1 item needs attention".to_owned(),
         Verdict::NeedsAttention { items } => format!("{items} items need attention"),
         Verdict::CannotReach { side: which, since, .. } => {
@@ -88,6 +89,10 @@ pub fn summary(snapshot: &Snapshot, zone: &TimeZone) -> Vec<String> {
     for connection in &snapshot.connections {
         let name = format!("{} of {}", side(connection.side), connection.firm);
         lines.push(format!("  {name}: {}", health(&connection.health)));
+    }
+    for clock in snapshot.clocks.iter().filter(|clock| !clock.concerns_here()) {
+        let place = clock_of(clock).map(|firm| format!(" of {firm}")).unwrap_or_default();
+        lines.push(format!("  {}", wrong_clock(clock, &place)));
     }
     if let Some(Manual { stage: Stage::Finished(finished), .. }) = &snapshot.manual {
         lines.push(format!("  {}", last_sync(finished, zone)));

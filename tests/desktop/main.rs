@@ -10,13 +10,21 @@
 mod canary_kit;
 mod desk;
 mod display;
+#[path = "../real/aws/rig.rs"]
+mod emulator;
+#[path = "../system/gateway.rs"]
+mod gateway;
 #[allow(dead_code, reason = "the tests of the headless program use the rest")]
 #[path = "../system/installation.rs"]
 mod installation;
 mod panel;
 #[allow(dead_code, reason = "the tests of the headless program use the rest")]
+#[path = "../system/post.rs"]
+mod post;
+#[allow(dead_code, reason = "the tests of the headless program use the rest")]
 #[path = "../system/rig.rs"]
 mod rig;
+mod shared;
 mod starts;
 mod states;
 mod window;

@@ -125,6 +125,22 @@ async fn a_relay_that_falls_silent_is_no_news() {
     installation.stop(relay).await;
 }
 
+/// Both servers say that it is three hours later: to the program that is a PC that is three hours behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_clock_of_this_pc_is_named() {
+    let installation = Installation::ready(2, 45, "").await;
+    let desk = Desk::at(&installation).await;
+    installation.chart.control().skew(jiff::SignedDuration::from_hours(3));
+    installation.filemaker().clock().advance(Duration::from_secs(3 * 3600));
+    let mut tray = desk.tray().await;
+    shows(&tray, "needs-attention", "The clock of this PC is 3 h behind.").await;
+    tray.item.choose("Open").await;
+    let window = desk.window().await;
+    window.sees("The clock of this PC is 3 h behind.").await;
+    window.picture("wrong-clock").await;
+    assert!(tray.quit().await.success());
+}
+
 async fn signal(process: u32, name: &str) {
     let sent = tokio::process::Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().await;
     assert!(sent.unwrap().success());

@@ -7,6 +7,7 @@
 mod canary;
 #[path = "../canary/mod.rs"]
 mod canary_kit;
+mod clocks;
 #[path = "../real/aws/rig.rs"]
 mod emulator;
 mod gateway;
@@ -16,6 +17,7 @@ mod medplum;
 #[path = "../real/medplum/rig.rs"]
 mod medplum_rig;
 mod mishaps;
+mod post;
 mod process;
 mod rig;
 mod shared;

@@ -12,23 +12,14 @@ use crate::{
     emulator,
     gateway::Gateway,
     installation::{Installation, PASSPHRASE, assert_refused, assert_said, said},
+    post::{Post, shared, sharing},
     rig::{PATIENCE, SECRET, until},
-    shared::{Post, shared},
 };
-
-async fn installation(name: &str, seed: u64, address: &str) -> Installation {
-    let installation = Installation::with(3, seed, &shared(address, name)).await;
-    installation.set_secrets().await;
-    assert_said(&installation.run_with_input(&["secret", "set", "aws"], "synthetic\n").await, "is set");
-    assert_said(&installation.run(&["provision"]).await, "made");
-    assert_said(&installation.run(&["doctor", "--write-probe", "--yes"]).await, "Everything works.");
-    installation
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_station_that_waits_for_aws_says_so_and_goes_on_by_itself() {
     let mut gateway = Gateway::before(emulator::ministack()).await;
-    let installation = installation("waits", 71, &gateway.address()).await;
+    let installation = sharing("waits", 3, 71, &gateway.address()).await;
     gateway.cut().await;
     let relay = installation.start();
     installation.status("Waiting for AWS since").await;
@@ -85,7 +76,7 @@ async fn join(post: &Post, code: &str) -> std::process::Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_station_takes_the_clinic_key_by_a_code_once() {
     let address = emulator::ministack();
-    let installation = installation("pairs", 72, address).await;
+    let installation = sharing("pairs", 3, 72, address).await;
     let second = Post::new(&installation, "desk-2");
     assert_said(&second.run_with_input(&["secret", "set", "aws"], "synthetic\n").await, "is set");
     // It makes no key of its own beside the others'.
@@ -177,7 +168,7 @@ async fn assert_nothing_to_read(address: &str, installation: &Installation, code
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_part_is_listed_and_a_name_is_freed_when_its_station_is_gone() {
-    let installation = installation("listed", 73, emulator::ministack()).await;
+    let installation = sharing("listed", 3, 73, emulator::ministack()).await;
     let first = installation.start();
     installation.all_arrived().await;
     let second = Post::beside(&installation, "desk-2");
@@ -297,7 +288,7 @@ const LOOKS: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_station_switched_off_in_mid_run_is_taken_over_in_time_and_one_that_stops_frees_at_once() {
-    let mut installation = installation("takeover", 77, emulator::ministack()).await;
+    let mut installation = sharing("takeover", 3, 77, emulator::ministack()).await;
     let first = installation.start();
     installation.all_arrived().await;
     let second = Post::beside(&installation, "desk-2");
@@ -307,30 +298,21 @@ async fn a_station_switched_off_in_mid_run_is_taken_over_in_time_and_one_that_st
     })
     .await;
     let patients = installation.chart.control().ids("Patient");
-    // Until it is the second one that is in the middle of a run.
-    let mut caught = None;
-    for attempt in 0..40 {
-        // A run takes so long that its lease is renewed, and listed.
-        installation.chart.control().configure(|chart| chart.latency = Duration::from_secs(4));
-        installation.filemaker().latency(Duration::from_secs(1));
-        let id = &patients[attempt % patients.len()];
-        installation.chart.change("Patient", id);
-        let holder = until("somebody works on it", async || {
-            let locks = said(&installation.run(&["locks"]).await);
-            let line = locks.lines().find(|line| line.contains(&format!("link/Patient/{id} ")))?.to_owned();
-            Some(line)
-        })
-        .await;
-        if holder.contains("held by desk-2") {
+    // A run takes so long that its lease is renewed, and listed.
+    installation.chart.control().configure(|chart| chart.latency = Duration::from_millis(2_500));
+    installation.filemaker().latency(Duration::from_millis(1_200));
+    let mut changes = patients.iter().cycle();
+    let killed = until("the second one is in the middle of a run", async || {
+        let locks = said(&installation.run(&["locks"]).await);
+        if locks.lines().any(|line| line.contains("link/Patient/") && line.contains("held by desk-2")) {
             desk.kill().await.unwrap();
-            caught = Some(std::time::Instant::now());
-            break;
+            return Some(std::time::Instant::now());
         }
-        at_ease(&installation);
-        installation.all_arrived().await;
-    }
+        installation.chart.change("Patient", changes.next()?);
+        None
+    })
+    .await;
     at_ease(&installation);
-    let killed = caught.expect("the second one works too");
     installation.all_arrived().await;
     let took = killed.elapsed();
     println!("checks: taken over {:.1} s after the station was switched off", took.as_secs_f64());

@@ -15,6 +15,10 @@ use std::{sync::Arc, time::Duration};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_sqs::config::Credentials;
+use engine::{
+    ports::Clock,
+    server_clock::{Heard, ServerClock},
+};
 
 pub use self::requests::Requests;
 use super::secret::Secret;
@@ -48,6 +52,7 @@ pub struct Options {
 pub struct Account {
     sdk: SdkConfig,
     requests: Arc<Requests>,
+    server_clock: Option<Arc<ServerClock>>,
 }
 
 impl Account {
@@ -66,7 +71,22 @@ impl Account {
         if let Some(AccessKey { id, secret }) = options.access_key {
             loader = loader.credentials_provider(Credentials::new(id, secret.reveal(), None, None, "configuration"));
         }
-        Self { sdk: loader.load().await, requests: Arc::default() }
+        Self { sdk: loader.load().await, requests: Arc::default(), server_clock: None }
+    }
+
+    /// Notes what AWS's clock says beside this one.
+    #[must_use]
+    pub fn beside(self, clock: Arc<dyn Clock>) -> Self {
+        Self { server_clock: Some(Arc::new(ServerClock::new(clock))), ..self }
+    }
+
+    /// What AWS's clock said when it last answered.
+    pub fn server_clock(&self) -> Option<Heard> {
+        self.server_clock.as_ref()?.heard()
+    }
+
+    fn counter(&self) -> requests::Counter {
+        requests::Counter { requests: self.requests.clone(), clock: self.server_clock.clone() }
     }
 
     /// The region, where one is known.
@@ -81,11 +101,11 @@ impl Account {
 
     pub(super) fn sqs(&self) -> aws_sdk_sqs::Client {
         let config = aws_sdk_sqs::config::Builder::from(&self.sdk);
-        aws_sdk_sqs::Client::from_conf(config.interceptor(requests::Counter(self.requests.clone())).build())
+        aws_sdk_sqs::Client::from_conf(config.interceptor(self.counter()).build())
     }
 
     pub(super) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::config::Builder::from(&self.sdk);
-        aws_sdk_dynamodb::Client::from_conf(config.interceptor(requests::Counter(self.requests.clone())).build())
+        aws_sdk_dynamodb::Client::from_conf(config.interceptor(self.counter()).build())
     }
 }

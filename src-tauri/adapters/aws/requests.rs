@@ -3,13 +3,20 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use aws_sdk_sqs::{
-    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef},
+    config::{
+        ConfigBag, Intercept, RuntimeComponents,
+        interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef},
+    },
     error::BoxError,
 };
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use engine::server_clock::ServerClock;
+
+use crate::adapters::transport;
 
 /// How often each operation was sent.
 #[derive(Debug, Default)]
@@ -33,7 +40,14 @@ impl Requests {
 
 /// Sits in front of the wire.
 #[derive(Debug)]
-pub(super) struct Counter(pub(super) Arc<Requests>);
+pub(super) struct Counter {
+    pub(super) requests: Arc<Requests>,
+    /// What AWS's clock says.
+    pub(super) clock: Option<Arc<ServerClock>>,
+}
+
+/// No attempt takes longer, long polls included; an answer is dated at some moment of it.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
 impl Intercept for Counter {
     fn name(&self) -> &'static str {
@@ -50,7 +64,20 @@ impl Intercept for Counter {
             let service = metadata.service().to_lowercase();
             // A batch needs the permission of the single one.
             let operation = metadata.name().strip_suffix("Batch").unwrap_or(metadata.name());
-            self.0.count(format!("{service}:{operation}"));
+            self.requests.count(format!("{service}:{operation}"));
+        }
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date").and_then(transport::http_date);
+        if let (Some(clock), Some(date)) = (&self.clock, date) {
+            clock.answered(clock.asked().saturating_sub(LONGEST_ATTEMPT), date);
         }
         Ok(())
     }

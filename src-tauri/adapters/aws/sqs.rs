@@ -55,6 +55,7 @@ pub struct Options {
 pub struct SqsQueue {
     client: Client,
     options: Options,
+    account: Account,
     clock: Arc<dyn Clock>,
     depth: Mutex<Option<(Duration, Depth)>>,
 }
@@ -67,7 +68,7 @@ impl fmt::Debug for SqsQueue {
 
 impl SqsQueue {
     pub fn new(account: &Account, options: Options, clock: Arc<dyn Clock>) -> Self {
-        Self { client: account.sqs(), options, clock, depth: Mutex::default() }
+        Self { client: account.sqs(), account: account.clone(), options, clock, depth: Mutex::default() }
     }
 
     /// The last part of the address.
@@ -347,6 +348,10 @@ impl Queue for SqsQueue {
         let depth = Depth { waiting: figure(visible)? + figure(delayed).unwrap_or(0), in_flight: figure(hidden)? };
         *self.depth.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((now, depth));
         Ok(depth)
+    }
+
+    fn server_clock(&self) -> Option<engine::server_clock::Heard> {
+        self.account.server_clock()
     }
 
     fn visibility(&self) -> Duration {

@@ -28,6 +28,7 @@ use engine::{
     error::{Class, Code, Fault},
     key::{ResourceId, ResourceType},
     ports::{Changes, Clock, Created, FhirServer, Identifier, Matching, PageToken, Read, Resource},
+    server_clock::{Heard, ServerClock},
 };
 use jiff::Timestamp;
 use reqwest::{
@@ -72,6 +73,7 @@ pub struct FhirClient {
     page: u32,
     probe: ResourceType,
     tokens: Option<Tokens>,
+    server_clock: ServerClock,
     clock: Arc<dyn Clock>,
     timeout: Duration,
     /// Until when nothing is sent, because the quota is used up: a server that is hammered meanwhile only starts over.
@@ -116,6 +118,7 @@ impl FhirClient {
             page: config.page.unwrap_or(config.flavour.page).clamp(1, config.flavour.max_page),
             probe: config.probe,
             tokens,
+            server_clock: ServerClock::new(clock.clone()),
             clock,
             timeout: config.timeout,
             held_until: Mutex::default(),
@@ -161,6 +164,7 @@ impl FhirClient {
             lost if writes && lost.may_have_arrived() => write::unknown("no answer"),
             lost => lost.fault(),
         };
+        let asked = self.server_clock.asked();
         let mut response = request.send().await.map_err(failed)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
@@ -175,6 +179,9 @@ impl FhirClient {
             body.extend_from_slice(&chunk);
         }
         let answer = Answer { status, headers, body };
+        if let Some(date) = answer.date() {
+            self.server_clock.answered(asked, date);
+        }
         let hold = match answer.status {
             StatusCode::TOO_MANY_REQUESTS => answer.wait(self.clock.now()),
             _ => answer.hold_back(self.flavour),
@@ -269,6 +276,10 @@ impl FhirServer for FhirClient {
     /// A search for one id: unlike `metadata`, no server gives that without a sign-in.
     async fn probe(&self) -> Result<(), Fault> {
         self.glance(&self.probe).await.map(drop).map_err(|fault| concerning(fault, &self.probe))
+    }
+
+    fn server_clock(&self) -> Option<Heard> {
+        self.server_clock.heard()
     }
 
     /// The time-out and half a minute: what a server was still working on when we gave up is committed or dropped by then (no

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use engine::error::{Class, Code, Fault};
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 use reqwest::{
     StatusCode,
     header::{CONTENT_TYPE, DATE, ETAG, HeaderMap, RETRY_AFTER},
@@ -14,6 +14,7 @@ use reqwest::{
 use serde_json::Value as Json;
 
 use super::flavour::Flavour;
+use crate::adapters::transport::http_date;
 
 /// The longest wait that a server may impose in one answer; after that it is asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -188,9 +189,4 @@ fn rate_limits(headers: &HeaderMap) -> Vec<Window> {
         Some(Window { name, left: left?, reset: Duration::from_secs(reset?) })
     });
     windows.collect()
-}
-
-/// An HTTP-date in its one current form (RFC 9110 section 5.6.7), `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(super) fn http_date(text: &str) -> Option<Timestamp> {
-    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }

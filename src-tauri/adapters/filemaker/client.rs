@@ -1,12 +1,12 @@
 //! One request to the Data API and its answer, without any judgement: where it goes, how it is signed, what came back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use engine::error::Fault;
+use engine::{error::Fault, ports::Clock, server_clock::ServerClock};
 use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{
-    Method, Response,
+    Method, RequestBuilder, Response,
     header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue},
 };
 use serde_json::{Value as Json, json};
@@ -67,10 +67,11 @@ pub(super) struct Client {
     pub(super) database: String,
     /// The whole `Authorization` header of a sign-in.
     credentials: HeaderValue,
+    pub(super) clock: ServerClock,
 }
 
 impl Client {
-    pub(super) fn new(config: &FileMakerConfig, password: &Secret) -> Result<Self, Fault> {
+    pub(super) fn new(config: &FileMakerConfig, password: &Secret, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
         let mut base = transport::base("url", &config.url)?;
         if base.path() == "/" {
             base.set_path("/fmi/data/v2/");
@@ -90,6 +91,7 @@ impl Client {
             base,
             database: config.database.clone(),
             credentials: sensitive(&header)?,
+            clock: ServerClock::new(clock),
         })
     }
 
@@ -141,18 +143,26 @@ impl Client {
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
+        self.ask(request).await
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        let asked = self.clock.asked();
         match request.send().await {
-            Ok(response) => read(response).await,
+            Ok(response) => {
+                let date = response.headers().get(DATE).and_then(|date| transport::http_date(date.to_str().ok()?));
+                if let Some(date) = date {
+                    self.clock.answered(asked, date);
+                }
+                read(response).await
+            }
             Err(error) => Err(Failure::NoAnswer(NoAnswer::of(&error))),
         }
     }
 
     /// What the server says about itself, to anybody.
     pub(super) async fn product(&self) -> Result<Answer, Failure> {
-        match self.http.get(self.url(["productInfo"])).send().await {
-            Ok(response) => read(response).await,
-            Err(error) => Err(Failure::NoAnswer(NoAnswer::of(&error))),
-        }
+        self.ask(self.http.get(self.url(["productInfo"]))).await
     }
 
     fn url<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Url {

@@ -24,6 +24,7 @@ use engine::{
     key::RowUuid,
     ports::{ClinicDatabase, Clock, PageToken, RowChanges},
     row::{Fields, ModId, Row, RowId, Table},
+    server_clock::Heard,
 };
 use jiff::civil::DateTime;
 use reqwest::Method;
@@ -131,7 +132,7 @@ impl FileMaker {
         config.check()?;
         let limits =
             Limits { sessions: config.sessions, writes: config.exchange_after_writes, age: config.exchange_after };
-        let client = Client::new(&config, &password)?;
+        let client = Client::new(&config, &password, clock.clone())?;
         Ok(Self { pool: Arc::new(Pool::new(client, clock, limits)), read_timeout: config.read_timeout })
     }
 
@@ -226,6 +227,10 @@ impl ClinicDatabase for FileMaker {
     /// write that lands later still meets its guard: the unique key, or a `modId` that has moved.
     fn write_horizon(&self) -> Duration {
         self.read_timeout + Duration::from_secs(30)
+    }
+
+    fn server_clock(&self) -> Option<Heard> {
+        self.pool.client.clock.heard()
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     keys::Seal,
     lease::{Keeper, Watch},
     ledger::{Claim, Commit, DeadLetter, Finish, LedgerError, Take, Want},
+    link::Wrote,
     manual::Pass,
     ports::{Delivery, Queue, Receipt},
     reconcile::{Outcome, Reconciler, Stop, later},
@@ -488,8 +489,12 @@ impl Run {
             Finish::Later { not_before, .. } => not_before.duration_since(now).try_into().unwrap_or_default(),
             Finish::Done | Finish::Dead { .. } => Duration::ZERO,
         };
+        let mut state = outcome.state;
+        if matches!(outcome.what, Some(What::Created { .. } | What::Edited { .. })) {
+            state.wrote = Some(Wrote { station: reconciler.settings.owner.station.clone(), at: now });
+        }
         let commit = Commit {
-            state: outcome.state.text(),
+            state: state.text(),
             finish: outcome.finish,
             notice: outcome.notice,
             generation: record.generation,

@@ -41,6 +41,7 @@ pub mod reconcile;
 pub mod retry;
 pub mod reveal;
 pub mod row;
+pub mod server_clock;
 pub mod settings;
 pub mod snapshot;
 pub mod status;

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    key::RecordKey,
+    key::{RecordKey, StationId},
     keys::{CANONICAL_FORM, FieldHash, Hasher, KeyId},
     row::{Fields, ModId, Row, RowId},
 };
@@ -28,6 +29,13 @@ impl Intent {
             (None, _) => true,
         }
     }
+}
+
+/// Which station wrote for a link last, and when by its clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wrote {
+    pub station: StationId,
+    pub at: Timestamp,
 }
 
 /// Why a link has come to its end, for now: a new version begins it again.
@@ -72,6 +80,9 @@ pub struct LinkState {
     pub parent: Option<RecordKey>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
+    /// The last write that was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrote: Option<Wrote>,
 }
 
 impl LinkState {
@@ -119,6 +130,11 @@ impl LinkState {
     pub fn settle_last(&mut self) {
         self.intents.pop();
     }
+}
+
+/// Which station wrote last, as a record's state has it.
+pub fn last_write(state: &str) -> Option<Wrote> {
+    serde_json::from_str::<LinkState>(state).ok()?.wrote
 }
 
 /// The parent that a record's state names.

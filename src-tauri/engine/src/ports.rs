@@ -17,6 +17,7 @@ use crate::{
     key::{FirmId, RecordKey, ResourceId, ResourceType, RowUuid},
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
     row::{Fields, ModId, Row, RowId, Table},
+    server_clock::Heard,
 };
 
 /// Time is an input. Sleeping is tokio's, which tests pause.
@@ -73,6 +74,10 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Makes deliveries visible again at once.
     async fn release(&self, receipts: &[Receipt]) -> Result<(), Fault>;
     async fn depth(&self) -> Result<Depth, Fault>;
+    /// What the server's clock said when it last answered, where it says so.
+    fn server_clock(&self) -> Option<Heard> {
+        None
+    }
     fn visibility(&self) -> Duration;
 }
 
@@ -278,6 +283,10 @@ pub trait FhirServer: Send + Sync + fmt::Debug {
     async fn probe(&self) -> Result<(), Fault>;
     /// How long after a write was given up on it may still land. Past that, an unknown outcome is settled by looking once.
     fn write_horizon(&self) -> Duration;
+    /// What the server's clock said when it last answered, where it says so.
+    fn server_clock(&self) -> Option<Heard> {
+        None
+    }
     /// Why this station cannot serve the firm at all, known from the start.
     fn unavailable(&self) -> Option<Fault> {
         None
@@ -330,6 +339,10 @@ pub trait ClinicDatabase: Send + Sync + fmt::Debug {
     async fn probe(&self) -> Result<(), Fault>;
     /// How long after a write was given up on it may still land. Past that, an unknown outcome is settled by looking once.
     fn write_horizon(&self) -> Duration;
+    /// What the server's clock said when it last answered, where it says so.
+    fn server_clock(&self) -> Option<Heard> {
+        None
+    }
 }
 
 macro_rules! redacted {

@@ -11,6 +11,7 @@ use crate::{
     journal::Journal,
     key::{FirmId, RecordKey, ResourceType},
     manual::Manual,
+    server_clock::WrongClock,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +102,10 @@ pub enum What {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum Verdict {
+    /// What this machine's clock says cannot be trusted: no time shown here is right, and no proof.
+    WrongClock {
+        clock: WrongClock,
+    },
     NeedsAttention {
         items: u64,
     },
@@ -135,7 +140,7 @@ pub enum Verdict {
 impl Verdict {
     pub fn state(&self) -> State {
         match self {
-            Verdict::NeedsAttention { .. } => State::NeedsAttention,
+            Verdict::WrongClock { .. } | Verdict::NeedsAttention { .. } => State::NeedsAttention,
             Verdict::CannotReach { .. } | Verdict::CannotJoin { .. } => State::CannotReach,
             Verdict::NoNews { .. } => State::NoNews,
             Verdict::Paused { .. } => State::Paused,
@@ -204,6 +209,9 @@ pub struct Snapshot {
     pub leases_endless: u64,
     pub dead: u64,
     pub differs: u64,
+    /// Clocks that are not in step.
+    #[serde(default)]
+    pub clocks: Vec<WrongClock>,
     pub totals: Totals,
     pub recent: VecDeque<Event>,
     /// The last 24 hours.
@@ -257,6 +265,7 @@ impl Snapshot {
             leases_endless: 0,
             dead: 0,
             differs: 0,
+            clocks: Vec::new(),
             totals: Totals::default(),
             recent: VecDeque::new(),
             journal: Arc::default(),
@@ -271,15 +280,28 @@ impl Snapshot {
         Self { phase: Phase::Joining, verdict, ..Self::empty(at) }
     }
 
+    /// The clock that makes times of this machine doubtful, if one does.
+    pub fn wrong_clock(&self) -> Option<&WrongClock> {
+        self.clocks.iter().find(|clock| clock.concerns_here())
+    }
+
     /// How many things need a person.
     pub fn attention(&self) -> u64 {
         let stopped = |connection: &&ConnectionView| matches!(connection.health, Health::Stopped { .. });
         let stopped = self.connections.iter().filter(stopped).count() as u64;
-        self.dead + self.leases_overdue + self.leases_endless + stopped + u64::from(self.fatal.is_some())
+        self.dead
+            + self.leases_overdue
+            + self.leases_endless
+            + stopped
+            + u64::from(self.fatal.is_some())
+            + u64::from(self.wrong_clock().is_some())
     }
 
     /// The verdict on everything else in the snapshot. "Up to date" is what is left when every other answer is ruled out.
     pub fn judge(&self, limits: &Limits) -> Verdict {
+        if let Some(clock) = self.wrong_clock() {
+            return Verdict::WrongClock { clock: clock.clone() };
+        }
         let attention = self.attention();
         if attention > 0 {
             return Verdict::NeedsAttention { items: attention };
@@ -388,7 +410,8 @@ mod tests {
             verdict["is"].as_str().unwrap().to_owned()
         };
         assert_eq!(word(&all_well()), "up-to-date");
-        let troubles: [(&str, Trouble); 22] = [
+        let troubles: [(&str, Trouble); 23] = [
+            ("wrong-clock", |s| s.clocks = vec![WrongClock::Here { ahead: -10_800 }]),
             ("needs-attention", |s| s.dead = 1),
             ("needs-attention", |s| s.leases_overdue = 1),
             ("needs-attention", |s| s.leases_endless = 1),

@@ -37,6 +37,7 @@ use crate::{
     reconcile::{Reconciler, resources},
     retry::Budget,
     reveal::{Revealed, Revealer},
+    server_clock::Steady,
     settings::{Firm, Settings},
     snapshot::{Pause, Phase, Snapshot},
     status::Status,
@@ -199,6 +200,7 @@ struct Supervisor {
     publish: watch::Sender<Snapshot>,
     face: Mutex<Face>,
     chronicle: Mutex<Chronicle>,
+    steady: Mutex<Steady>,
 }
 
 /// What the snapshot shows of the supervisor itself.
@@ -244,6 +246,7 @@ impl Supervisor {
             publish,
             face: Mutex::new(Face { phase: Phase::Running, pause: None, fatal: None }),
             chronicle: Mutex::new(Chronicle::new(shared.clock.elapsed())),
+            steady: Mutex::default(),
             reconciler: Arc::new(Reconciler {
                 clock: shared.clock.clone(),
                 ledger: shared.ledger.clone(),

@@ -52,6 +52,7 @@ pub fn paused(pause: &Pause, now: Timestamp, zone: &TimeZone) -> String {
 /// The state in one line.
 pub fn status(snapshot: &Snapshot, zone: &TimeZone) -> String {
     match &snapshot.verdict {
+        Verdict::WrongClock { clock } => super::wrong_clock(clock, ""),
         Verdict::NeedsAttention { items } => needs_attention(*items),
         Verdict::CannotReach { side: which, since, .. } => {
             format!("Can't reach {} since {}. Changes are kept.", side(*which), until(*since, snapshot.at, zone))

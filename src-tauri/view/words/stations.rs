@@ -1,6 +1,12 @@
 //! The words of stations that share the work.
 
-use engine::{error::Code, key::StationId, snapshot::Verdict};
+use engine::{
+    error::Code,
+    key::{FirmId, StationId},
+    link::Wrote,
+    server_clock::{Server, WrongClock},
+    snapshot::Verdict,
+};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{long, many, until};
@@ -33,6 +39,14 @@ pub fn not_joined(verdict: &Verdict) -> String {
     }
 }
 
+/// Above what was done.
+pub const OWN_HISTORY: &str = "What was done at this station. Each station keeps its own list.";
+
+pub fn last_write(wrote: &Wrote, here: bool, now: Timestamp, zone: &TimeZone) -> String {
+    let station = if here { "this PC".to_owned() } else { format!("station {}", wrote.station) };
+    format!("This record was last written by {station}, at {} by its clock.", until(wrote.at, now, zone))
+}
+
 /// When it was last seen, as the end of a sentence.
 pub fn last_seen(seen: &Seen, now: Timestamp, zone: &TimeZone) -> String {
     let said = seen.said.map(|said| format!(" (by its own clock at {})", until(said, now, zone))).unwrap_or_default();
@@ -52,8 +66,54 @@ pub fn its_clock(ahead: i64) -> String {
 
 /// `3 h behind`, `2 min ahead`.
 pub fn off(ahead: i64) -> String {
-    let far = long(std::time::Duration::from_secs(ahead.unsigned_abs()));
+    let far = far(ahead);
     if ahead < 0 { format!("{far} behind") } else { format!("{far} ahead") }
+}
+
+/// To the nearest unit: three hours less a second are 3 h.
+fn far(seconds: i64) -> String {
+    match seconds.unsigned_abs() {
+        seconds @ 0..=99 => format!("{seconds} s"),
+        seconds @ 100..=5_999 => format!("{} min", (seconds + 30) / 60),
+        seconds @ 6_000..=172_799 => format!("{} h", (seconds + 1_800) / 3_600),
+        seconds => format!("{} days", (seconds + 43_200) / 86_400),
+    }
+}
+
+fn server(server: &Server) -> &'static str {
+    match server {
+        Server::Shared => "AWS",
+        Server::Of(_, side) => super::side(*side),
+    }
+}
+
+/// A clock that is not in step with the others. `place` tells clinics apart.
+pub fn wrong_clock(clock: &WrongClock, place: &str) -> String {
+    match clock {
+        WrongClock::Here { ahead } => {
+            format!("The clock of this PC is {}. Nothing is lost; set it right.", off(*ahead))
+        }
+        WrongClock::There { server: of, ahead } => format!(
+            "The clock of {}{place} is {} {} this PC's, which others agree with. Nothing is lost; IT can set it right.",
+            server(of),
+            far(*ahead),
+            if *ahead < 0 { "behind" } else { "ahead of" }
+        ),
+        WrongClock::Either { server: of, ahead } => format!(
+            "The clocks of this PC and of {}{place} differ by {}. Nothing is lost; IT can see which is wrong.",
+            server(of),
+            far(*ahead)
+        ),
+    }
+}
+
+/// Which clinic's server it is, if one's.
+pub fn clock_of(clock: &WrongClock) -> Option<&FirmId> {
+    match clock {
+        WrongClock::There { server: Server::Of(firm, _), .. }
+        | WrongClock::Either { server: Server::Of(firm, _), .. } => Some(firm),
+        _ => None,
+    }
 }
 
 /// A line of `chart-relay station list`.

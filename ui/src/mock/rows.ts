@@ -96,6 +96,11 @@ export function overview(now: number, state: State, empty: boolean, rows: QueueR
     target_seconds: 120,
     sent_today: sent,
     attention: rows.filter((row) => row.state === 'needs-attention').length,
+    stations: [
+      { name: 'This PC (front-desk)', good: true, sentence: 'takes part', details: [] },
+      { name: 'exam-room-2', good: true, sentence: 'seen 40 s ago', details: [{ name: 'Version', value: '0.1.0' }] },
+      { name: 'server', good: false, sentence: 'ended (by its own clock at 18:02)', details: [{ name: 'Version', value: '0.1.0' }] },
+    ],
     recent: empty
       ? []
       : [

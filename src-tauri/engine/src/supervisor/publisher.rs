@@ -9,8 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Supervisor;
 use crate::{
+    connection::Side,
     error::{Class, Code, Fault},
     journal::{Journal, Latency, SLEPT, Since},
+    server_clock::{self, Server, Steady, WrongClock},
     snapshot::{ConnectionView, Holding, PollView, Snapshot, Totals},
 };
 
@@ -126,6 +128,7 @@ impl Supervisor {
         next.leases_overdue = next.overdue.len() as u64;
         next.overdue.truncate(OVERDUE_SHOWN);
         next.leases_endless = self.watch.endless() as u64;
+        next.clocks = self.steady().now(self.wrong_clocks(), elapsed);
         next.totals = board.totals;
         next.recent = board.recent;
         next.verdict = next.judge(&self.reconciler.settings.limits);
@@ -135,6 +138,23 @@ impl Supervisor {
         if quarter_began {
             self.keep_journal().await;
         }
+    }
+
+    /// Which clocks are not in step just now, as far as servers say what time it is.
+    fn wrong_clocks(&self) -> Vec<WrongClock> {
+        let clock = &self.shared.clock;
+        let of_firms = self.reconciler.firms.iter().flat_map(|(firm, serves)| {
+            let of = |side| Server::Of(firm.clone(), side);
+            let ports = &serves.ports;
+            [(of(Side::Fhir), ports.fhir.server_clock()), (of(Side::FileMaker), ports.clinic.server_clock())]
+        });
+        let all = of_firms.chain([(Server::Shared, self.shared.queue.server_clock())]);
+        let measured: Vec<_> = all.filter_map(|(server, heard)| Some((server, heard?.ahead(&**clock)?))).collect();
+        server_clock::judge(&measured)
+    }
+
+    fn steady(&self) -> MutexGuard<'_, Steady> {
+        self.steady.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn chronicle(&self) -> MutexGuard<'_, Chronicle> {

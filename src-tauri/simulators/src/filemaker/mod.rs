@@ -59,6 +59,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
+
 /// Largest body that is read. The real limit is not known.
 const LARGEST_BODY: usize = 16 << 20;
 
@@ -144,14 +146,20 @@ async fn receive(shared: Arc<Shared>, request: Request<Body>) -> Outcome {
         &body,
         slashes,
     );
-    recorded(&shared, &call).await.map_or(Outcome::HangUp, |reply| Outcome::Reply(respond(reply)))
+    let reply = recorded(&shared, &call).await;
+    let now = shared.world().clock.now();
+    reply.map_or(Outcome::HangUp, |reply| Outcome::Reply(respond(reply, now)))
 }
 
-fn respond(reply: Reply) -> Response<Body> {
+fn respond(reply: Reply, now: Timestamp) -> Response<Body> {
     let mut response = Response::new(Body::from(reply.body));
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+    if let Some(date) = date.ok().and_then(|date| HeaderValue::try_from(date).ok()) {
+        headers.insert(header::DATE, date);
+    }
     if let Some(token) = reply.token.and_then(|token| HeaderValue::try_from(token).ok()) {
         headers.insert("X-FM-Data-Access-Token", token);
     }
