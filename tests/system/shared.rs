@@ -5,7 +5,10 @@ use std::time::Duration;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::process::Child;
 
-use crate::installation::{Installation, assert_refused, assert_said, finished, finished_with_input, said};
+use crate::{
+    installation::{Installation, assert_refused, assert_said, said},
+    post::{Post, shared},
+};
 
 mod ministack {
     use crate::emulator;

@@ -158,7 +158,7 @@ mod tests {
     use crate::fakes::FakeClock;
 
     fn of(side: Side) -> Server {
-        Server::Of(FirmId::new("north").unwrap(), side)
+        Server::Of(FirmId::new("north").expect("a firm"), side)
     }
 
     fn hours(hours: i64) -> SignedDuration {

@@ -266,7 +266,7 @@ fn found() -> Found {
 #[test]
 fn history_says_the_direction_and_never_that_something_was_synchronized() {
     let (about, names, zone) = (about(), names(), zone());
-    let history = history::history(&found(), &context(Role::FrontDesk, &about, &names, &zone));
+    let history = history::history(&found(), None, &context(Role::FrontDesk, &about, &names, &zone));
     let lines: Vec<_> =
         history.rows.iter().map(|row| (row.direction, row.sentence.as_str(), row.outcome_word.as_str())).collect();
     let (sent, here) = (Direction::ToFileMaker, Direction::Here);

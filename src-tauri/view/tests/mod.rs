@@ -6,3 +6,4 @@ mod notices;
 mod picture;
 mod precedence;
 mod stage;
+mod stations;

@@ -128,7 +128,7 @@ pub(super) fn names() -> Names {
 }
 
 pub(super) fn context<'a>(role: Role, about: &'a About, names: &'a Names, zone: &'a TimeZone) -> Context<'a> {
-    Context { about, names, role, now: now(), zone }
+    Context { about, names, stations: &[], role, now: now(), zone }
 }
 
 pub(super) fn record(of: &str) -> Record {
