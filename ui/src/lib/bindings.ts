@@ -130,7 +130,11 @@ target_seconds: number,
 /**
  * Rows created or edited since midnight, by the clock on this wall.
  */
-sent_today: number, attention: number, recent: Array<RecentLine>, };
+sent_today: number, attention: number, recent: Array<RecentLine>, 
+/**
+ * The others that share the work, this one included; empty where it works by itself.
+ */
+stations: Array<StationLine>, };
 
 export type ConnectionLine = { firm: string, 
 /**
@@ -286,6 +290,10 @@ since: string | null, until: string | null, };
 
 export type History = { 
 /**
+ * What this list is of, where others take part.
+ */
+note: string | null, 
+/**
  * Newest first.
  */
 rows: Array<HistoryRow>, 
@@ -314,7 +322,11 @@ what: string, outcome: HistoryOutcome, outcome_word: string,
 /**
  * Names of the fields that were written; their values are not kept.
  */
-fields: Array<string>, person: string | null, details: Array<Detail>, };
+fields: Array<string>, person: string | null, 
+/**
+ * "This PC", or the name that this station had.
+ */
+station: string, details: Array<Detail>, };
 
 export type AuditQuery = { before: number | null, person: string | null, 
 /**
