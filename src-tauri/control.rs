@@ -1,11 +1,13 @@
 //! What a command or a window may ask of the running relay through the local socket, and the answers. Ids, counts, codes and times
-//! only, with one exception: [`Request::Reveal`] answers with names, read live from the chart.
+//! only, with two exceptions, both read live and entered in the audit log first: [`Request::Reveal`] answers with names, and
+//! [`Request::Difference`] with what both sides of one record say.
 
 use std::time::Duration;
 
 use engine::{
     action::Action,
     audit::{Act, Begun, Found, Outcome, Search},
+    difference::Difference,
     error::Code,
     key::{FirmId, Kind, RecordKey, StationId},
     ledger::{Filter, Record},
@@ -61,6 +63,21 @@ pub enum Request {
         keys: Vec<RecordKey>,
         person: Option<String>,
     },
+    /// Records with fields about which a person has to decide, in order of key, `after` excluded.
+    Conflicts {
+        after: Option<RecordKey>,
+        limit: usize,
+    },
+    /// What both sides of one record say now, and what would be done about it.
+    Difference {
+        key: RecordKey,
+        person: Option<String>,
+    },
+    /// The records of one patient.
+    Chart {
+        patient: RecordKey,
+        limit: usize,
+    },
     /// The clinic key was shown, written or restored by the command line: for the audit log.
     NoteKey {
         event: String,
@@ -99,6 +116,14 @@ pub enum Answer {
     Names(Vec<Tag>),
     Found(Found),
     Revealed(Vec<Revealed>),
+    Conflicts {
+        conflicts: Vec<OpenConflict>,
+        /// There are others behind these.
+        more: bool,
+    },
+    /// Values of the record, for the screen alone.
+    Difference(Box<Difference>),
+    Chart(Vec<RecordKey>),
     Audit {
         entries: u64,
         findings: Vec<String>,
@@ -116,6 +141,21 @@ pub struct Tag {
     pub pseudonym: String,
     /// It is the pseudonym of the record's patient.
     pub patient: bool,
+}
+
+/// A record about which a person has to decide. Names and dates; the values are read live by [`Request::Difference`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenConflict {
+    pub key: RecordKey,
+    /// The record it belongs to: a measurement's patient.
+    pub parent: Option<RecordKey>,
+    pub fields: Vec<OpenField>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenField {
+    pub field: String,
+    pub since: Timestamp,
 }
 
 /// Why something was not done.
@@ -188,6 +228,9 @@ pub struct Letter {
     pub reason: String,
     pub first_seen: Timestamp,
 }
+
+/// Records looked through at once.
+const PAGE: usize = 500;
 
 /// What the running relay answers requests from.
 #[derive(Debug, Clone)]
@@ -318,6 +361,12 @@ impl AtWork {
                 let record = handle.ledger().read(&key).await?;
                 Answer::LastWrite(record.and_then(|record| link::last_write(&record.state)))
             }
+            Request::Conflicts { after, limit } => {
+                let (conflicts, more) = conflicts(after, limit, &**handle.ledger()).await?;
+                Answer::Conflicts { conflicts, more }
+            }
+            Request::Difference { key, person } => Answer::Difference(Box::new(handle.difference(key, person).await?)),
+            Request::Chart { patient, limit } => Answer::Chart(chart_of(patient, limit, &**handle.ledger()).await?),
             Request::Stations => Answer::Stations(match roster {
                 Some(roster) => roster.all().await,
                 None => Vec::new(),
@@ -393,13 +442,10 @@ async fn patient_of(
 /// What an action names and nobody knows: asking for it must not make it known.
 async fn unknown(action: &Action, ledger: &dyn engine::ports::Ledger) -> Result<Option<String>, engine::error::Fault> {
     match action {
-        Action::Retry { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
-            for key in keys {
-                if !key.kind.is_run() || ledger.read(key).await?.is_none() {
-                    return Ok(Some(key.to_string()));
-                }
-            }
+        Action::Retry { keys } | Action::Resync { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
+            return first_unknown(keys, ledger).await;
         }
+        Action::Settle { key, .. } => return first_unknown(std::slice::from_ref(key), ledger).await,
         Action::DropLetters { ids } => {
             let known = ledger.dead_letters(usize::MAX).await?;
             return Ok(ids.iter().find(|id| !known.iter().any(|letter| letter.id == **id)).cloned());
@@ -407,6 +453,63 @@ async fn unknown(action: &Action, ledger: &dyn engine::ports::Ledger) -> Result<
         Action::SyncNow | Action::Pause { .. } | Action::Resume => {}
     }
     Ok(None)
+}
+
+async fn first_unknown(
+    keys: &[RecordKey],
+    ledger: &dyn engine::ports::Ledger,
+) -> Result<Option<String>, engine::error::Fault> {
+    for key in keys {
+        if !key.kind.is_run() || ledger.read(key).await?.is_none() {
+            return Ok(Some(key.to_string()));
+        }
+    }
+    Ok(None)
+}
+
+/// Records with fields about which a person has to decide, in order of key, and whether there are others.
+async fn conflicts(
+    mut after: Option<RecordKey>,
+    limit: usize,
+    ledger: &dyn engine::ports::Ledger,
+) -> Result<(Vec<OpenConflict>, bool), engine::error::Fault> {
+    let mut found = Vec::new();
+    loop {
+        let page = ledger.page(Filter::Noticed, after.as_ref(), PAGE).await?;
+        let last = page.len() < PAGE;
+        after = page.last().map(|record| record.key.clone()).or(after);
+        for record in page.into_iter().filter(|record| record.notice == Some(Code::Conflict)) {
+            if found.len() == limit {
+                return Ok((found, true));
+            }
+            let link::Look { parent, conflicts } = link::Look::at(&record.state);
+            let fields = conflicts.into_iter().map(|(field, since)| OpenField { field, since }).collect();
+            found.push(OpenConflict { key: record.key, parent, fields });
+        }
+        if last {
+            return Ok((found, false));
+        }
+    }
+}
+
+/// A patient's record and those that belong to it, as far as the ledger knows; so many at most.
+async fn chart_of(
+    patient: RecordKey,
+    limit: usize,
+    ledger: &dyn engine::ports::Ledger,
+) -> Result<Vec<RecordKey>, engine::error::Fault> {
+    let (mut found, mut after) = (vec![patient.clone()], None);
+    loop {
+        let page = ledger.page(Filter::All, after.as_ref(), PAGE).await?;
+        let last = page.len() < PAGE;
+        after = page.last().map(|record| record.key.clone()).or(after);
+        let of_patient = |record: &Record| link::parent(&record.state).as_ref() == Some(&patient);
+        found.extend(page.into_iter().filter(of_patient).map(|record| record.key));
+        if last || found.len() >= limit {
+            found.truncate(limit);
+            return Ok(found);
+        }
+    }
 }
 
 /// Enters what was done with the clinic key into the audit log.

@@ -93,9 +93,11 @@ impl std::fmt::Debug for Revealed {
 }
 
 /// Every act with the name that the page asks for it by.
-const ACTS: [(&str, Act); 6] = [
+const ACTS: [(&str, Act); 8] = [
     ("create-row", Act::CreateRow),
     ("edit-row", Act::EditRow),
+    ("create-resource", Act::CreateResource),
+    ("update-resource", Act::UpdateResource),
     ("asked", Act::Asked),
     ("revealed", Act::Revealed),
     ("clinic-key", Act::ClinicKey),

@@ -19,6 +19,7 @@ use super::{
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     ToFileMaker,
+    ToChart,
     /// A person asked for something.
     Here,
 }
@@ -92,14 +93,16 @@ pub const PAGE: usize = 100;
 /// # Errors
 /// A time or a record that is none.
 pub fn search(query: &HistoryQuery) -> Result<Search, Problem> {
-    let written = [Act::CreateRow, Act::EditRow];
+    let to_filemaker = [Act::CreateRow, Act::EditRow];
+    let to_chart = [Act::CreateResource, Act::UpdateResource];
     let asked = [Act::Asked];
     Ok(Search {
         before: query.before.map(AuditId),
         acts: match query.direction {
-            Some(Direction::ToFileMaker) => written.to_vec(),
+            Some(Direction::ToFileMaker) => to_filemaker.to_vec(),
+            Some(Direction::ToChart) => to_chart.to_vec(),
             Some(Direction::Here) => asked.to_vec(),
-            None => [&written[..], &asked[..]].concat(),
+            None => [&to_filemaker[..], &to_chart[..], &asked[..]].concat(),
         },
         outcome: query.outcome.map(Ended::from),
         record: query.record.as_deref().map(record_key).transpose()?,
@@ -155,18 +158,22 @@ pub fn history(found: &Found, wrote: Option<&Wrote>, context: &Context<'_>) -> H
 
 fn row(entry: &Entry, context: &Context<'_>) -> HistoryRow {
     let begun = &entry.begun;
-    let writes = matches!(begun.act, Act::CreateRow | Act::EditRow);
+    let direction = match begun.act {
+        Act::CreateRow | Act::EditRow => Direction::ToFileMaker,
+        Act::CreateResource | Act::UpdateResource => Direction::ToChart,
+        Act::ProbeKey | Act::ClinicKey | Act::Asked | Act::Revealed => Direction::Here,
+    };
     let outcome = HistoryOutcome::from(entry.ended());
     HistoryRow {
         entry: entry.id.0,
         at: words::instant(begun.at),
-        direction: if writes { Direction::ToFileMaker } else { Direction::Here },
+        direction,
         sentence: words::history(begun, outcome),
         record: begun.key.as_ref().map(|key| context.record(key)),
         what: begun.key.as_ref().map_or("", |key| words::resource(key.resource.as_str())).to_owned(),
         outcome,
         outcome_word: words::outcome(entry.outcome.as_ref()),
-        fields: if writes { begun.fields.clone() } else { Vec::new() },
+        fields: if direction == Direction::Here { Vec::new() } else { begun.fields.clone() },
         person: begun.person.clone(),
         station: words::holder(&begun.by.station, context.here(&begun.by.station)),
         details: details(entry, context),

@@ -173,7 +173,7 @@ fn unreachable(input: &Input<'_>) -> Option<Option<Side>> {
 }
 
 fn written(snapshot: &Snapshot) -> u64 {
-    snapshot.totals.rows_created + snapshot.totals.rows_edited
+    snapshot.totals.sent()
 }
 
 impl Outage {

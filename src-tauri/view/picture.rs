@@ -283,6 +283,7 @@ fn recent(event: &Event, context: &Context<'_>) -> RecentLine {
         sentence: match &event.what {
             What::Created { fields } => words::sent_new(*fields as u64),
             What::Edited { fields } => words::sent(*fields as u64),
+            What::Updated { fields } => words::sent_to_chart(*fields as u64),
             other => words::capital(&words::event(other)),
         },
         record: context.record(&event.key),

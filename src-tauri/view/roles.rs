@@ -105,7 +105,8 @@ pub fn may(role: Role, action: &Action, settings: &Settings, now: Timestamp, zon
             }
             Ok(())
         }
-        Action::Retry { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
+        Action::Settle { .. } => entitled(role, Right::Mend),
+        Action::Retry { keys } | Action::Resync { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
             entitled(role, Right::Mend)?;
             if keys.len() > FEW { entitled(role, Right::MendMany) } else { Ok(()) }
         }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::key::RecordKey;
+use crate::{key::RecordKey, keys::FieldHash, row::Shown};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
@@ -21,6 +21,17 @@ pub enum Action {
     Retry {
         keys: Vec<RecordKey>,
     },
+    /// Make these equal again, whatever stopped them before: a person has looked at what differs.
+    Resync {
+        keys: Vec<RecordKey>,
+    },
+    /// Decide what one field of a record is to be. Refused if either side has changed since `seen`.
+    Settle {
+        key: RecordKey,
+        field: String,
+        seen: Seen,
+        choice: Choice,
+    },
     /// Take these dead records out of "needs attention".
     SetAside {
         keys: Vec<RecordKey>,
@@ -34,6 +45,34 @@ pub enum Action {
     DropLetters {
         ids: Vec<String>,
     },
+}
+
+/// What both sides of a field said when a person saw them, as hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub chart: FieldHash,
+    pub row: FieldHash,
+}
+
+/// What a person chose for a field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is", content = "value")]
+pub enum Choice {
+    Chart,
+    Row,
+    /// Neither: this, for both.
+    Value(Shown),
+}
+
+impl Choice {
+    /// For the audit log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Choice::Chart => "chart",
+            Choice::Row => "row",
+            Choice::Value(_) => "typed",
+        }
+    }
 }
 
 /// Why a person sets something aside. A choice, so that no name is typed into it.
@@ -82,10 +121,17 @@ impl Action {
             Action::Pause { .. } => "pause",
             Action::Resume => "resume",
             Action::Retry { .. } => "retry",
+            Action::Resync { .. } => "resync",
+            Action::Settle { .. } => "settle",
             Action::SetAside { .. } => "set-aside",
             Action::PutBack { .. } => "put-back",
             Action::DropLetters { .. } => "drop-letters",
         }
+    }
+
+    /// Whether the answer waits for a run, which may take as long as two servers take.
+    pub fn is_answered_by_a_run(&self) -> bool {
+        matches!(self, Action::Resync { .. } | Action::Settle { .. })
     }
 
     /// Why, where a person has to say it.

@@ -15,6 +15,9 @@ pub struct AuditId(pub u64);
 pub enum Act {
     CreateRow,
     EditRow,
+    /// In the chart.
+    CreateResource,
+    UpdateResource,
     /// A marked row is made, tried and deleted, to see whether the key is unique.
     ProbeKey,
     /// The recovery sheet of the clinic key was shown or written, or the key restored from it.

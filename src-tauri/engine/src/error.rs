@@ -77,6 +77,16 @@ codes! {
     ParentMissing = "parent-missing",
     /// A clinic's own edit of a mapped field is kept.
     Differs = "differs",
+    /// Both sides changed a field, and a person has to choose.
+    Conflict = "conflict",
+    /// One side keeps a value in a form of its own.
+    Reshaped = "reshaped",
+    /// One field was written again and again: something answers our writes.
+    Looping = "looping",
+    /// A side shows an older version than before.
+    WentBack = "went-back",
+    /// So many records are gone at once that nothing follows from it without a person.
+    ManyDeleted = "many-deleted",
     /// The chart goes on under another patient.
     PatientMerged = "patient-merged",
 
@@ -138,6 +148,8 @@ codes! {
     TooMany = "too-many",
     /// What was shown has changed meanwhile: there is nothing left to do about it.
     NoLonger = "no-longer",
+    /// A side has changed since a person saw it: the decision was made on something else.
+    MovedMeanwhile = "moved-meanwhile",
     /// There is no patient's name to show.
     Nameless = "nameless",
 }

@@ -21,11 +21,13 @@ pub mod audit;
 pub mod chance;
 pub mod connection;
 pub mod consumer;
+pub mod difference;
 pub mod error;
 #[cfg(feature = "fakes")]
 pub mod fakes;
 pub mod hint;
 pub mod journal;
+pub mod kept;
 pub mod key;
 pub mod keys;
 pub mod lease;

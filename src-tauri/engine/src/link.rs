@@ -1,34 +1,48 @@
-//! What the ledger remembers of one link: ids, versions and keyed hashes. No value of the chart is in here.
+//! What the ledger remembers of one link: ids, versions, keyed hashes and names of fields. No value of the chart is in here but
+//! those that a policy overwrote, and they are sealed ([`crate::kept`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    key::{RecordKey, StationId},
+    connection::Side,
+    kept::{self, Kept},
+    key::{RecordKey, RowUuid, StationId},
     keys::{CANONICAL_FORM, FieldHash, Hasher, KeyId},
-    row::{Fields, ModId, Row, RowId},
+    merge::Base,
+    row::{Fields, ModId, RowId},
 };
 
 /// What a run is about to write, so that whoever comes next knows our hand from a person's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
+    #[serde(default = "to_filemaker")]
+    pub side: Side,
     pub fields: BTreeMap<String, FieldHash>,
-    /// The row version an edit is guarded with; none for a create, which the unique key guards.
-    pub expected: Option<ModId>,
+    /// The version an edit is guarded with; none for a new row, which the unique key guards.
+    pub expected: Option<String>,
     pub epoch: u64,
 }
 
+/// States of earlier versions of this program know no other.
+fn to_filemaker() -> Side {
+    Side::FileMaker
+}
+
 impl Intent {
-    /// Whether the write could still happen: an edit while its guard holds, a create whenever the row is, or should be, gone.
-    fn can_land(&self, row: Option<&Row>) -> bool {
-        match (&self.expected, row) {
-            (Some(expected), Some(row)) => *expected == row.mod_id,
-            (Some(_), None) => false,
-            (None, _) => true,
-        }
+    /// Whether the write could still happen: an edit while its guard holds, a new row whenever it is, or should be, gone.
+    fn can_land(&self, version: Option<&str>) -> bool {
+        self.expected.as_deref().is_none_or(|expected| version == Some(expected))
     }
+}
+
+/// Our last write to one side: which version it made, of which fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Made {
+    version: String,
+    fields: BTreeSet<String>,
 }
 
 /// Which station wrote for a link last, and when by its clock.
@@ -42,7 +56,7 @@ pub struct Wrote {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ended {
-    /// The resource was deleted; the row stays as it is.
+    /// The resource was deleted; the row stays.
     Gone,
     /// The clinic deleted the row; it is not made again.
     RowDeleted,
@@ -52,6 +66,13 @@ pub enum Ended {
     NotReady,
 }
 
+/// Versions of the chart that are over, remembered so that a late answer is not taken for a new edit.
+const PAST_VERSIONS: usize = 8;
+
+/// A field that we wrote so often within so long goes round in a circle.
+pub const HOPS: usize = 5;
+pub const HOPS_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkState {
     /// Which key and which canonical form the hashes are of.
@@ -59,30 +80,56 @@ pub struct LinkState {
     key: Option<KeyId>,
     #[serde(default)]
     form: u16,
-    /// The FHIR version that the last complete run has seen.
+    /// The FHIR version that the last complete run has seen or made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Those before it, oldest first.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    past: VecDeque<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row: Option<(RowId, ModId)>,
+    /// The row's own name. Without one, nothing of this row goes to the chart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<RowUuid>,
     /// The values both sides last agreed on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub base: BTreeMap<String, FieldHash>,
+    pub base: BTreeMap<String, Base>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub intents: Vec<Intent>,
-    /// Fields where a clinic's own edit is kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    made: BTreeMap<Side, Made>,
+    /// Fields where one side's own edit is kept and not carried over.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub differs: BTreeSet<String>,
+    /// Fields about which a person has to decide, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conflicts: BTreeMap<String, Timestamp>,
     /// Fields that the mapping could not carry over.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub refused: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Kept>,
+    /// When each field was written lately.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    hops: BTreeMap<String, Vec<Timestamp>>,
     /// The parent whose row was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<RecordKey>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
+    /// The side that is left was flagged for this end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flagged: bool,
     /// The last write that was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrote: Option<Wrote>,
+}
+
+/// What a read of one side tells; no version where it is not there.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'a> {
+    pub version: Option<&'a str>,
+    pub hashes: &'a BTreeMap<String, FieldHash>,
 }
 
 impl LinkState {
@@ -105,30 +152,130 @@ impl LinkState {
         serde_json::to_string(self).expect("a link state of plain texts always has a JSON form")
     }
 
-    /// Takes in what a read of the row tells about our own writes. A field that holds what we meant to write was written by us,
-    /// so it is the base now; an intent that has landed, or whose guard no longer holds, is forgotten.
-    pub fn absorb(&mut self, row: Option<&Row>, hashes: &BTreeMap<String, FieldHash>) {
-        for (field, hash) in hashes {
-            if self.intents.iter().any(|intent| intent.fields.get(field) == Some(hash)) {
-                self.base.insert(field.clone(), *hash);
+    /// Takes in what a read of both sides tells about our own writes. A field that holds what we meant to write was written by us,
+    /// so it is the base now; an intent that has landed, or whose guard no longer holds, is forgotten. A side that still has the
+    /// version of our own write shows what became of it there, and that is nobody's edit either.
+    pub fn absorb(&mut self, chart: Sight<'_>, row: Sight<'_>) {
+        for (side, sight) in [(Side::Fhir, chart), (Side::FileMaker, row)] {
+            for (field, hash) in sight.hashes {
+                let ours = |intent: &&Intent| intent.side == side && intent.fields.get(field) == Some(hash);
+                if self.intents.iter().any(|intent| ours(&intent)) {
+                    self.base.insert(field.clone(), Base::both(*hash));
+                }
             }
+            if let Some(made) = self.made.get(&side).filter(|made| Some(made.version.as_str()) == sight.version) {
+                for field in &made.fields {
+                    let (Some(base), Some(hash)) = (self.base.get_mut(field), sight.hashes.get(field)) else {
+                        continue;
+                    };
+                    match side {
+                        Side::Fhir => base.left = *hash,
+                        Side::FileMaker => base.right = *hash,
+                    }
+                }
+            }
+            self.intents.retain(|intent| intent.side != side || intent.can_land(sight.version));
         }
-        self.intents.retain(|intent| intent.can_land(row));
-        if row.is_some() && self.row.is_none() {
+        if row.version.is_some() && self.row.is_none() {
             // One of the creates is this row. Any other can land only if somebody deletes it.
-            if let Some(landed) = self.intents.iter().position(|intent| intent.expected.is_none()) {
+            let create = |intent: &Intent| intent.side == Side::FileMaker && intent.expected.is_none();
+            if let Some(landed) = self.intents.iter().position(create) {
                 self.intents.remove(landed);
             }
         }
     }
 
-    pub fn intend(&mut self, fields: BTreeMap<String, FieldHash>, expected: Option<ModId>, epoch: u64) {
-        self.intents.push(Intent { fields, expected, epoch });
+    pub fn intend(&mut self, side: Side, fields: BTreeMap<String, FieldHash>, expected: Option<String>, epoch: u64) {
+        self.intents.push(Intent { side, fields, expected, epoch });
     }
 
-    /// The write just answered: it happened, or it certainly did not. Either way its intent is settled.
-    pub fn settle_last(&mut self) {
-        self.intents.pop();
+    /// The write to this side, the last that was intended there, just answered: it happened, or it certainly did not, or it was
+    /// never sent. Any way its intent is settled.
+    pub fn settle_last(&mut self, side: Side) {
+        if let Some(last) = self.intents.iter().rposition(|intent| intent.side == side) {
+            self.intents.remove(last);
+        }
+    }
+
+    /// A write was done: both sides agree on these fields now, and no older edit of that side can land any more.
+    pub fn written(&mut self, side: Side, fields: &BTreeMap<String, FieldHash>, version: &str, now: Timestamp) {
+        self.base.extend(fields.iter().map(|(field, hash)| (field.clone(), Base::both(*hash))));
+        let made = Made { version: version.to_owned(), fields: fields.keys().cloned().collect() };
+        self.made.insert(side, made);
+        self.intents.retain(|intent| intent.side != side || intent.expected.is_none());
+        for field in fields.keys() {
+            self.hops.entry(field.clone()).or_default().push(now);
+        }
+    }
+
+    /// Whether this version of a side is our own last write there.
+    pub fn wrote_version(&self, side: Side, version: &str) -> bool {
+        self.made.get(&side).is_some_and(|made| made.version == version)
+    }
+
+    /// The chart is at this version: the one before is over.
+    pub fn saw_version(&mut self, version: String) {
+        if let Some(before) = self.version.replace(version).filter(|before| Some(before) != self.version.as_ref()) {
+            self.past.push_back(before);
+            if self.past.len() > PAST_VERSIONS {
+                self.past.pop_front();
+            }
+        }
+    }
+
+    /// Whether this version of the chart is known to be over.
+    pub fn is_past(&self, version: &str) -> bool {
+        self.version.as_deref() != Some(version) && self.past.iter().any(|past| past == version)
+    }
+
+    /// A person has looked: what the chart says now counts, whatever was before, and the writes are counted anew.
+    pub fn begin_anew(&mut self) {
+        self.past.clear();
+        self.hops.clear();
+    }
+
+    /// Whether one of these fields was written so often lately that something must be answering us.
+    pub fn goes_round<'a>(&mut self, mut fields: impl Iterator<Item = &'a String>, now: Timestamp) -> bool {
+        for times in self.hops.values_mut() {
+            times.retain(|time| now.duration_since(*time).abs() <= HOPS_WITHIN);
+        }
+        self.hops.retain(|_, times| !times.is_empty());
+        fields.any(|field| self.hops.get(field).is_some_and(|times| times.len() >= HOPS))
+    }
+
+    /// Keeps the open conflicts as they are found: an old one keeps its date.
+    pub fn note_conflicts(&mut self, fields: BTreeSet<String>, now: Timestamp) {
+        let before = std::mem::take(&mut self.conflicts);
+        self.conflicts = fields
+            .into_iter()
+            .map(|field| {
+                let since = before.get(&field).copied().unwrap_or(now);
+                (field, since)
+            })
+            .collect();
+    }
+
+    pub fn keep(&mut self, one: Kept) {
+        kept::add(&mut self.kept, one);
+    }
+
+    /// Forgets what was kept long enough.
+    pub fn forget_kept(&mut self, now: Timestamp) {
+        self.kept.retain(|kept| !kept.is_over(now));
+    }
+}
+
+/// What a listing shows of a record's state: names and dates, no hash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    pub parent: Option<RecordKey>,
+    pub conflicts: BTreeMap<String, Timestamp>,
+}
+
+impl Look {
+    pub fn at(state: &str) -> Self {
+        let state: LinkState = serde_json::from_str(state).unwrap_or_default();
+        Self { parent: state.parent, conflicts: state.conflicts }
     }
 }
 
@@ -139,7 +286,7 @@ pub fn last_write(state: &str) -> Option<Wrote> {
 
 /// The parent that a record's state names.
 pub fn parent(state: &str) -> Option<RecordKey> {
-    serde_json::from_str::<LinkState>(state).ok()?.parent
+    Look::at(state).parent
 }
 
 /// The hashes of a row's fields.

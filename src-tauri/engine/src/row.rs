@@ -47,6 +47,28 @@ impl fmt::Debug for Value {
     }
 }
 
+/// A value as a person reads and types it. Patient data: it cannot be printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Shown(String);
+
+impl Shown {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the screen alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shown(..)")
+    }
+}
+
 pub type Fields = BTreeMap<String, Value>;
 
 /// A table of the clinic's database, reached through a layout made for the relay.
@@ -96,6 +118,26 @@ pub struct Row {
 }
 
 impl Value {
+    /// What a person typed for a field of this type; none if it is not of the type. Days are `2026-03-31`, times
+    /// `2026-03-31T08:30:00`, flags `1` and `0`.
+    pub fn typed(r#type: FieldType, text: &str) -> Option<Value> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Some(Value::Blank);
+        }
+        Some(match r#type {
+            FieldType::Text => Value::Text(text.to_owned()),
+            FieldType::Number => Value::Number(text.to_owned()),
+            FieldType::Date => Value::Date(text.parse().ok()?),
+            FieldType::DateTime => Value::DateTime(text.parse().ok()?),
+            FieldType::Flag => Value::Flag(match text {
+                "1" => true,
+                "0" => false,
+                _ => return None,
+            }),
+        })
+    }
+
     /// The canonical text that hashes are made of.
     pub fn canonical(&self) -> String {
         match self {

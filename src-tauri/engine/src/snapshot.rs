@@ -61,6 +61,9 @@ pub struct Totals {
     pub runs: u64,
     pub rows_created: u64,
     pub rows_edited: u64,
+    /// Resources of the chart that were changed.
+    #[serde(default)]
+    pub resources_updated: u64,
     /// Runs that found nothing to write.
     pub unchanged: u64,
     pub retries: u64,
@@ -70,6 +73,13 @@ pub struct Totals {
     pub deliveries: u64,
     pub acknowledged: u64,
     pub coalesced: u64,
+}
+
+impl Totals {
+    /// Changes that were sent to either side.
+    pub fn sent(&self) -> u64 {
+        self.rows_created + self.rows_edited + self.resources_updated
+    }
 }
 
 /// A lease that this station holds.
@@ -90,12 +100,41 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum What {
-    Created { fields: usize },
-    Edited { fields: usize },
-    Waits { code: Code },
-    Retries { code: Code, attempt: u32 },
-    NeedsAttention { code: Code },
-    Kept { code: Code },
+    Created {
+        fields: usize,
+    },
+    Edited {
+        fields: usize,
+    },
+    /// In the chart.
+    Updated {
+        fields: usize,
+    },
+    /// On both sides.
+    Merged {
+        to_row: usize,
+        to_chart: usize,
+    },
+    Waits {
+        code: Code,
+    },
+    Retries {
+        code: Code,
+        attempt: u32,
+    },
+    NeedsAttention {
+        code: Code,
+    },
+    Kept {
+        code: Code,
+    },
+}
+
+impl What {
+    /// Whether something was written.
+    pub fn was_sent(&self) -> bool {
+        matches!(self, What::Created { .. } | What::Edited { .. } | What::Updated { .. } | What::Merged { .. })
+    }
 }
 
 /// The state in one word, in order of precedence (the first that applies).

@@ -27,6 +27,7 @@ use crate::{
     chance::Chance,
     connection::{Connections, Side},
     consumer::{Consumer, Order},
+    difference::{Difference, Looker},
     error::{Class, Code, Fault},
     key::{FirmId, RecordKey, ResourceType},
     keys::{Hasher, Pseudonyms, Seal},
@@ -99,6 +100,9 @@ impl Worker {
     }
 }
 
+/// What persons may wait for at once, of what takes a run.
+const ASKS: usize = 16;
+
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -113,6 +117,7 @@ pub struct Handle {
     snapshots: watch::Receiver<Snapshot>,
     stop: Arc<Notify>,
     revealer: Revealer,
+    looker: Looker,
     pseudonyms: Pseudonyms,
     ledger: Arc<dyn Ledger>,
 }
@@ -134,6 +139,11 @@ impl Handle {
     /// The names behind masked records, read live; at most [`crate::reveal::AT_MOST`] at once.
     pub async fn reveal(&self, keys: Vec<RecordKey>, person: Option<String>) -> Result<Vec<Revealed>, Fault> {
         self.revealer.reveal(keys, person).await
+    }
+
+    /// What both sides of a record say, read live.
+    pub async fn difference(&self, key: RecordKey, person: Option<String>) -> Result<Difference, Fault> {
+        self.looker.look(key, person).await
     }
 
     /// What a record is called where others may look.
@@ -162,7 +172,8 @@ impl Engine {
         let ledger = shared.ledger.clone();
         let supervisor = Supervisor::new(shared, firms, settings, publish);
         let revealer = Revealer(supervisor.reconciler.clone());
-        let handle = Handle { actions, snapshots, stop: stop.clone(), revealer, pseudonyms, ledger };
+        let looker = Looker(supervisor.reconciler.clone());
+        let handle = Handle { actions, snapshots, stop: stop.clone(), revealer, looker, pseudonyms, ledger };
         let task = tokio::spawn(async move { supervisor.run(asked, &stop).await });
         Self { handle, task }
     }
@@ -255,10 +266,12 @@ impl Supervisor {
                 chance: Arc::new(Chance::from_seed(settings.seed)),
                 budget: Arc::new(Budget::default()),
                 hasher: Hasher::new(&settings.clinic_key),
+                seal: Seal::new(&settings.clinic_key),
                 settings,
                 firms,
                 proven: Mutex::default(),
                 watched: Mutex::default(),
+                flagged: Mutex::default(),
             }),
             shared,
         }
@@ -287,6 +300,7 @@ impl Supervisor {
             finishing += usize::from(worker.policy().finishes);
             this.clone().employ(&mut workers, worker, Duration::ZERO);
         }
+        let mut asks: JoinSet<()> = JoinSet::new();
         let mut deadline: Option<BoxFuture<'static, ()>> = None;
         let result = loop {
             let pause_ends = this.pause_ends();
@@ -310,15 +324,21 @@ impl Supervisor {
                     }
                     Err(_) => break Err(Fault::new(Class::Fatal, Code::Unexpected)),
                 },
-                Some(asked) = asked.recv() => {
-                    let done = this.act(asked.action, asked.person).await;
+                Some(Asked { action, person, answer }) = asked.recv(), if asks.len() < ASKS => {
+                    if action.is_answered_by_a_run() {
+                        let this = this.clone();
+                        asks.spawn(async move { drop(answer.send(this.act(action, person).await)) });
+                        continue;
+                    }
+                    let done = this.act(action, person).await;
                     let fatal = done.as_ref().err().filter(|fault| fault.class == Class::Fatal).cloned();
                     // Whoever asked may have gone.
-                    let _ = asked.answer.send(done);
+                    let _ = answer.send(done);
                     if let Some(fault) = fatal {
                         break Err(fault);
                     }
                 }
+                Some(_) = asks.join_next() => {}
                 () = stop.notified(), if deadline.is_none() => {
                     this.show(|face| face.phase = Phase::Draining);
                     // At once: a drain may be over before the next snapshot is due.

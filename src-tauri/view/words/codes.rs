@@ -30,6 +30,16 @@ pub fn sentence(code: Code) -> &'static str {
         Code::ParentMissing => "This waits for its patient's record.",
         Code::PatientMerged => "This patient was merged into another one in the chart system. Please look at both.",
         Code::Differs => "The clinic changed a field itself. Its value is kept.",
+        Code::Conflict => "Both sides changed a field. Each keeps its own until you choose.",
+        Code::Reshaped => "One side keeps a value in a form of its own. Please look whether anything is cut off.",
+        Code::Looping => {
+            "A field changed again and again after our writes. We stopped; IT should look for a program that answers us."
+        }
+        Code::WentBack => {
+            "One side shows an older state than before, like a restored copy. Nothing was written; please look at it."
+        }
+        Code::ManyDeleted => "Many records are gone at once. Nothing was flagged; please look before it goes on.",
+        Code::MovedMeanwhile => "This changed after you saw it. Nothing was written; please look again.",
         Code::SignInRefused => "Our sign-in was refused. Only IT can fix this; changes wait here.",
         Code::AccessDenied => "Our account may not do this. Only IT can fix this; changes wait here.",
         Code::FileClosed => "The FileMaker file is closed. Changes wait here until it is open.",

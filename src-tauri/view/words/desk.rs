@@ -280,6 +280,10 @@ pub fn sent(fields: u64) -> String {
     format!("Sent to FileMaker: {}", many(fields, "field"))
 }
 
+pub fn sent_to_chart(fields: u64) -> String {
+    format!("Sent to the chart: {}", many(fields, "field"))
+}
+
 /// A sentence that began as a part of one.
 pub fn capital(text: &str) -> String {
     let mut letters = text.chars();

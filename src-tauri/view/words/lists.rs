@@ -100,16 +100,19 @@ pub const PROGRAM: &str = "Chart Relay";
 /// What was done, with its direction.
 pub fn history(begun: &Begun, outcome: HistoryOutcome) -> String {
     let fields = many(begun.fields.len() as u64, "field");
-    let sent = match begun.act {
-        Act::CreateRow => format!("new record with {fields}"),
-        Act::EditRow => fields,
-        _ => return act_of(begun),
+    let new = format!("new record with {fields}");
+    let (sent, to) = match begun.act {
+        Act::CreateRow => (new, "FileMaker"),
+        Act::EditRow => (fields, "FileMaker"),
+        Act::CreateResource => (new, "the chart"),
+        Act::UpdateResource => (fields, "the chart"),
+        Act::ProbeKey | Act::ClinicKey | Act::Asked | Act::Revealed => return act_of(begun),
     };
     match outcome {
-        HistoryOutcome::Done => format!("Sent to FileMaker: {sent}"),
-        HistoryOutcome::Refused => format!("Not sent to FileMaker: {sent}"),
-        HistoryOutcome::Unknown | HistoryOutcome::Interrupted => format!("Perhaps sent to FileMaker: {sent}"),
-        HistoryOutcome::Open => format!("Is being sent to FileMaker: {sent}"),
+        HistoryOutcome::Done => format!("Sent to {to}: {sent}"),
+        HistoryOutcome::Refused => format!("Not sent to {to}: {sent}"),
+        HistoryOutcome::Unknown | HistoryOutcome::Interrupted => format!("Perhaps sent to {to}: {sent}"),
+        HistoryOutcome::Open => format!("Is being sent to {to}: {sent}"),
     }
 }
 
@@ -129,6 +132,8 @@ pub fn act(act: Act) -> &'static str {
     match act {
         Act::CreateRow => "Row created",
         Act::EditRow => "Row changed",
+        Act::CreateResource => "Chart record created",
+        Act::UpdateResource => "Chart record changed",
         Act::ProbeKey => "Key tried",
         Act::ClinicKey => "Clinic key used",
         Act::Asked => "Asked by a person",
@@ -144,6 +149,8 @@ pub fn act_of(begun: &Begun) -> String {
         Some("sync-now") => "Sync now".to_owned(),
         Some("pause") => "Paused".to_owned(),
         Some("resume") => "Resumed".to_owned(),
+        Some("resync") => "Synced again by hand".to_owned(),
+        Some("settle") => "Conflict settled".to_owned(),
         Some("retry") => "Tried again".to_owned(),
         Some("set-aside") => "Set aside".to_owned(),
         Some("put-back") => "Put back".to_owned(),

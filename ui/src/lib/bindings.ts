@@ -270,7 +270,7 @@ sentence: string, details: Array<Detail>, };
 
 export type Locks = { rows: Array<Lock>, more: number, };
 
-export type Direction = "to-file-maker" | "here";
+export type Direction = "to-file-maker" | "to-chart" | "here";
 
 export type HistoryOutcome = "done" | "refused" | "unknown" | "interrupted" | "open";
 

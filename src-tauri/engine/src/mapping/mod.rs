@@ -50,6 +50,13 @@ pub enum Owner {
     Person,
 }
 
+/// How a record is flagged whose counterpart was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inactive {
+    pub field: String,
+    pub value: Value,
+}
+
 /// How an element is understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -198,6 +205,8 @@ pub struct ResourceMapping {
     pub rules: Vec<Rule>,
     pub parent: Option<Parent>,
     pub states: Option<States>,
+    /// How a record is flagged whose counterpart was deleted; `None`: it is left as it is.
+    pub inactive: Option<Inactive>,
     /// All must hold.
     pub only: Vec<Filter>,
     /// The server's own addresses, for absolute references; if there are none, any address is taken for ours.
@@ -345,7 +354,7 @@ impl ResourceMapping {
             .chain(rules.iter().map(|rule| (rule.field.clone(), rule.r#type())))
             .collect();
         let table = Table { layout: layout.into(), key_field: key_field.into(), changes: None, fields };
-        Self { resource, table, rules, parent, states, only: Vec::new(), bases: Vec::new() }
+        Self { resource, table, rules, parent, states, inactive: None, only: Vec::new(), bases: Vec::new() }
     }
 
     /// Whether the mapping is for this resource, whatever its status.
@@ -360,6 +369,11 @@ impl ResourceMapping {
     /// The owner of a field: the rule's; keys of parents and states are the chart's.
     pub fn owner(&self, field: &str) -> Owner {
         self.rules.iter().find(|rule| rule.field == field).map_or(Owner::Fhir, |rule| rule.owner)
+    }
+
+    /// Whether the clinic's own changes of this table are found.
+    pub fn is_watched(&self) -> bool {
+        self.table.changes.is_some()
     }
 
     /// Fields that must be written, or kept, as one: a number and the field that says its unit.

@@ -195,10 +195,9 @@ impl Chronicle {
 
     /// Writes on; true if a new quarter began.
     fn note(&mut self, now: Timestamp, elapsed: Duration, shown: &Snapshot, latency: Latency) -> (Arc<Journal>, bool) {
-        let sent = |totals: &Totals| totals.rows_created + totals.rows_edited;
         let since = Since {
             passed: elapsed.saturating_sub(self.at),
-            sent: sent(&shown.totals).saturating_sub(sent(&self.totals)),
+            sent: shown.totals.sent().saturating_sub(self.totals.sent()),
             failed: shown.totals.failed.saturating_sub(self.totals.failed),
             latency,
         };

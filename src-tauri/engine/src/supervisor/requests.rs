@@ -6,23 +6,30 @@ use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
+use tokio::sync::oneshot;
 
 use super::{Gate, Supervisor, publisher::FIGURES_WITHIN};
 use crate::{
-    action::Action,
+    action::{Action, Choice},
     audit::{Act, Begun, Outcome},
     connection::Side,
-    consumer::Order,
+    consumer::{Ask, Order},
     error::{Class, Code, Fault},
     key::RecordKey,
     ledger::{Filter, Want},
     manual::{Finished, Manual, Obstacle},
+    reconcile::{Settling, Wish, plan::Decision},
+    reveal::AT_MOST,
+    row::{FieldType, Value},
     snapshot::{Pause, Phase},
 };
 
 /// The notes that outlive a restart.
 const PAUSE: &str = "pause";
 const MANUAL: &str = "manual";
+
+/// How long a person is kept waiting for a run. It goes on by itself after that.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(90);
 
 /// Wanted records that a pass looks through for those that wait for a window to be closed.
 const LOOKED_THROUGH: usize = 2_000;
@@ -32,7 +39,7 @@ impl Supervisor {
     pub(super) async fn act(&self, action: Action, person: Option<String>) -> Result<(), Fault> {
         let at = self.shared.clock.now();
         let what = [Some(action.name()), action.reason()].into_iter().flatten().map(str::to_owned);
-        let about = |key: Option<RecordKey>, more: Option<String>| Begun {
+        let about = |key: Option<RecordKey>, more: &[&str]| Begun {
             at,
             by: self.reconciler.settings.owner.clone(),
             person: person.clone(),
@@ -40,14 +47,17 @@ impl Supervisor {
             key,
             epoch: 0,
             expected: None,
-            fields: what.clone().chain(more).collect(),
+            fields: what.clone().chain(more.iter().map(|more| (*more).to_owned())).collect(),
         };
         let begun: Vec<Begun> = match &action {
-            Action::Retry { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
-                keys.iter().map(|key| about(Some(key.clone()), None)).collect()
-            }
-            Action::DropLetters { ids } => ids.iter().map(|id| about(None, Some(id.clone()))).collect(),
-            Action::SyncNow | Action::Pause { .. } | Action::Resume => vec![about(None, None)],
+            Action::Retry { keys }
+            | Action::Resync { keys }
+            | Action::SetAside { keys, .. }
+            | Action::PutBack { keys } => keys.iter().map(|key| about(Some(key.clone()), &[])).collect(),
+            // The field and the side, never a value.
+            Action::Settle { key, field, choice, .. } => vec![about(Some(key.clone()), &[field, choice.name()])],
+            Action::DropLetters { ids } => ids.iter().map(|id| about(None, &[id])).collect(),
+            Action::SyncNow | Action::Pause { .. } | Action::Resume => vec![about(None, &[])],
         };
         let keys: Vec<_> = begun.iter().map(|begun| begun.key.clone()).collect();
         let entries = join_all(begun.into_iter().map(|begun| self.shared.audit.begin(begun))).await;
@@ -91,11 +101,56 @@ impl Supervisor {
                 self.shared.ledger.want(&keys.iter().map(want).collect::<Vec<_>>()).await?;
                 let _ = self.orders.try_send(Order::Run(keys));
             }
+            Action::Resync { keys } => {
+                if keys.len() > AT_MOST {
+                    return Err(Fault::new(Class::Permanent, Code::TooMany));
+                }
+                let wish = || Wish::Resync { person: person.clone() };
+                let asked = join_all(keys.into_iter().map(|key| self.ask(key, wish()))).await;
+                asked.into_iter().collect::<Result<(), _>>()?;
+            }
+            Action::Settle { key, field, seen, choice } => {
+                let decision = self.decision(&key, &field, choice)?;
+                let seen = (seen.chart, seen.row);
+                self.ask(key, Wish::Settle(Settling { field, seen, decision, person })).await?;
+            }
             Action::SetAside { keys, .. } => self.set_aside(keys, true, untouched).await?,
             Action::PutBack { keys } => self.set_aside(keys, false, untouched).await?,
             Action::DropLetters { ids } => self.shared.ledger.unbury(&ids).await?,
         }
         Ok(())
+    }
+
+    /// Has a record run for a person, and waits until it is done or refused.
+    async fn ask(&self, key: RecordKey, wish: Wish) -> Result<(), Fault> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || Fault::new(Class::Permanent, Code::Stopping);
+        self.orders.send(Order::Ask(key, Ask { wish, answer })).await.map_err(|_| gone())?;
+        match tokio::time::timeout(ANSWERED_WITHIN, answered).await {
+            Ok(answer) => answer.map_err(|_| gone())?,
+            Err(_) => Err(Fault::new(Class::Permanent, Code::TimedOut)),
+        }
+    }
+
+    /// What a person chose, as the field holds it.
+    fn decision(&self, key: &RecordKey, field: &str, choice: Choice) -> Result<Decision, Fault> {
+        let refused = |code| Fault::new(Class::Permanent, code);
+        let firm = self.reconciler.firms.get(&key.firm).ok_or_else(|| refused(Code::UnknownFirm))?;
+        let mapping = firm.mapping.resources.get(&key.resource).ok_or_else(|| refused(Code::NotMapped))?;
+        let r#type = mapping.table.fields.get(field).ok_or_else(|| refused(Code::NoLonger))?;
+        Ok(match choice {
+            Choice::Chart => Decision::Take(Side::Fhir),
+            Choice::Row => Decision::Take(Side::FileMaker),
+            Choice::Value(typed) => {
+                let value = Value::typed(*r#type, typed.expose()).ok_or_else(|| refused(Code::ValueRefused))?;
+                let value = mapping.canonical(field, value);
+                // A number of letters is no number.
+                if *r#type == FieldType::Number && matches!(value, Value::Text(_)) {
+                    return Err(refused(Code::ValueRefused));
+                }
+                Decision::Set(value)
+            }
+        })
     }
 
     /// Only what is dead can be set aside; it may have been tried again since it was shown.
@@ -167,10 +222,9 @@ impl Supervisor {
         let mut obstacles: Vec<_> = self.probers.iter().filter_map(obstacle).collect();
         obstacles.sort_by_key(|obstacle| obstacle.side);
         let totals = self.status.read().totals;
-        let sent = |totals: &crate::snapshot::Totals| totals.rows_created + totals.rows_edited;
         let finished = Finished {
             at: self.shared.clock.now(),
-            sent: sent(&totals) - sent(&over.totals),
+            sent: totals.sent() - over.totals.sent(),
             failed: totals.failed - over.totals.failed,
             waiting,
             complete: over.complete,

@@ -4,6 +4,8 @@
 //! join that run; hints for one that is running lead to exactly one more. A delivery is acknowledged when every hint in it
 //! is covered: its run was committed, or its record was marked wanted, or it was dead-lettered.
 
+mod run;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -13,22 +15,21 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
+use self::run::Run;
 use crate::{
     error::{Class, Code, Fault},
     hint::{self, Hint},
-    key::{FirmId, Kind, RecordKey},
+    key::{FirmId, RecordKey},
     keys::Seal,
     lease::{Keeper, Watch},
-    ledger::{Claim, Commit, DeadLetter, Finish, LedgerError, Take, Want},
-    link::Wrote,
+    ledger::{DeadLetter, Want},
     manual::Pass,
     ports::{Delivery, Queue, Receipt},
-    reconcile::{Outcome, Reconciler, Stop, later},
-    snapshot::What,
+    reconcile::{Reconciler, Wish},
     status::Status,
     supervisor::Gate,
 };
@@ -37,8 +38,18 @@ use crate::{
 #[derive(Debug)]
 pub enum Order {
     Run(Vec<RecordKey>),
+    /// Run this one for a person, who waits for the answer.
+    Ask(RecordKey, Ask),
     /// Look for due records now. Also said when a pass begins or ends, since that opens or shuts the way in while paused.
     Look,
+}
+
+/// What a person wants of one record.
+#[derive(Debug)]
+pub struct Ask {
+    pub wish: Wish,
+    /// Done, or why not.
+    pub answer: oneshot::Sender<Result<(), Fault>>,
 }
 
 #[derive(Debug)]
@@ -83,6 +94,8 @@ struct Desk {
     /// Hints of each delivery that are not covered yet.
     open: BTreeMap<Receipt, usize>,
     done: Vec<Receipt>,
+    /// What persons want of keys: each gets a run of its own.
+    asks: BTreeMap<RecordKey, VecDeque<Ask>>,
     /// Keys not to be looked at again before this elapsed time: somebody else is at work on them.
     postponed: BTreeMap<RecordKey, Duration>,
 }
@@ -103,6 +116,7 @@ impl Consumer {
             ready: VecDeque::new(),
             open: BTreeMap::new(),
             done: Vec::new(),
+            asks: BTreeMap::new(),
             postponed: BTreeMap::new(),
         };
         let mut runs: Runs = JoinSet::new();
@@ -182,6 +196,10 @@ impl Consumer {
                         for key in keys {
                             desk.add(key, seen, None);
                         }
+                    }
+                    Order::Ask(key, ask) => {
+                        desk.asks.entry(key.clone()).or_default().push_back(ask);
+                        desk.add(key, self.reconciler.clock.now(), None);
                     }
                     Order::Look => due.reset_immediately(),
                 },
@@ -331,6 +349,7 @@ impl Consumer {
         let Some(active) = desk.active.get_mut(&key) else { return };
         active.running = Some(self.reconciler.clock.elapsed());
         let first_seen = active.first_seen;
+        let ask = desk.asks.get_mut(&key).and_then(VecDeque::pop_front);
         let run = Run {
             reconciler: self.reconciler.clone(),
             keeper: self.keeper.clone(),
@@ -338,8 +357,9 @@ impl Consumer {
             status: self.status.clone(),
         };
         runs.spawn(async move {
+            let (wish, answer) = ask.map_or((Wish::Look, None), |ask| (ask.wish, Some(ask.answer)));
             // A panic in a run is that run's failure, not the consumer's.
-            let end = std::panic::AssertUnwindSafe(run.once(&key, first_seen)).catch_unwind().await;
+            let end = std::panic::AssertUnwindSafe(run.once(&key, first_seen, wish, answer)).catch_unwind().await;
             let end = match end {
                 Ok(end) => end,
                 // Should even noting that panic, the key must not stay on the desk for ever.
@@ -389,7 +409,11 @@ impl Consumer {
                 desk.postponed.insert(key.clone(), self.reconciler.clock.elapsed() + pause);
             }
         }
-        if again || !active.later.is_empty() {
+        let asked = desk.asks.get(&key).is_some_and(|asks| !asks.is_empty());
+        if !asked {
+            desk.asks.remove(&key);
+        }
+        if again || asked || !active.later.is_empty() {
             desk.again(key, active.first_seen, active.later);
         }
         Ok(())
@@ -431,164 +455,5 @@ async fn wait<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
-    }
-}
-
-/// What one run needs.
-struct Run {
-    reconciler: Arc<Reconciler>,
-    keeper: Arc<Keeper>,
-    watch: Arc<Watch>,
-    status: Arc<Status>,
-}
-
-impl Run {
-    async fn once(&self, key: &RecordKey, first_seen: Timestamp) -> Result<End, Fault> {
-        let reconciler = &self.reconciler;
-        if key.kind != Kind::Link {
-            return Ok(End::Covered { again: false, pause: Duration::ZERO });
-        }
-        if let Some(code) = reconciler.connections.blocked(&key.firm) {
-            return self
-                .want(key, first_seen, Some(code), Duration::ZERO, End::Covered { again: false, pause: Duration::ZERO })
-                .await;
-        }
-        let asked = reconciler.clock.elapsed();
-        let claim = Claim {
-            owner: reconciler.settings.owner.clone(),
-            term: reconciler.settings.lease_term,
-            overdue: self.watch.overdue(key, asked),
-            now: reconciler.clock.now(),
-        };
-        let (record, lease) = match reconciler.ledger.take(key, &claim).await {
-            Ok(Take::Taken(record, lease)) => (record, lease),
-            Ok(Take::Busy(held)) => {
-                // From now on: the answer may have been long on its way.
-                self.watch.observe(key, &held, reconciler.clock.elapsed());
-                return self.want(key, first_seen, Some(Code::LeaseBusy), Duration::ZERO, End::Busy).await;
-            }
-            Err(fault) => return self.storage(fault),
-        };
-        self.watch.forget(key);
-        let held = self.keeper.hold(lease, asked);
-        let first_seen = record.wanted.map_or(first_seen, |wanted| wanted.first_seen.min(first_seen));
-        let ran = reconciler.run(&held, &record, first_seen).await;
-        self.keeper.let_go(&held);
-        let outcome = match ran {
-            Ok(outcome) => outcome,
-            Err(Stop::LeaseLost) => {
-                let wait = reconciler.settings.lease_term / 3;
-                return self.want(key, first_seen, Some(Code::LeaseLost), wait, End::Busy).await;
-            }
-            Err(Stop::Storage(fault)) => return self.storage(fault),
-        };
-        self.tell(key, &outcome, first_seen, record.dead.is_some());
-        let done = outcome.finish == Finish::Done;
-        let now = reconciler.clock.now();
-        let pause = match &outcome.finish {
-            Finish::Later { not_before, .. } => not_before.duration_since(now).try_into().unwrap_or_default(),
-            Finish::Done | Finish::Dead { .. } => Duration::ZERO,
-        };
-        let mut state = outcome.state;
-        if matches!(outcome.what, Some(What::Created { .. } | What::Edited { .. })) {
-            state.wrote = Some(Wrote { station: reconciler.settings.owner.station.clone(), at: now });
-        }
-        let commit = Commit {
-            state: state.text(),
-            finish: outcome.finish,
-            notice: outcome.notice,
-            generation: record.generation,
-            first_seen,
-            now,
-        };
-        match reconciler.ledger.commit(&held.lease, commit).await {
-            Ok(wanted) => Ok(End::Covered { again: wanted && done, pause }),
-            Err(LedgerError::Lost) => {
-                let wait = reconciler.settings.lease_term / 3;
-                self.want(key, first_seen, Some(Code::LeaseLost), wait, End::Busy).await
-            }
-            Err(LedgerError::Fault(fault)) => self.storage(fault),
-        }
-    }
-
-    /// Our own fault or not: a panic counts as a failed attempt, so that a record that always panics ends as a dead letter.
-    async fn panicked(&self, key: &RecordKey, first_seen: Timestamp) -> Result<End, Fault> {
-        tracing::error!(%key, "a run panicked");
-        let reconciler = &self.reconciler;
-        let claim = Claim {
-            owner: reconciler.settings.owner.clone(),
-            term: reconciler.settings.lease_term,
-            overdue: None,
-            now: reconciler.clock.now(),
-        };
-        let (record, lease) = match reconciler.ledger.take(key, &claim).await {
-            Ok(Take::Taken(record, lease)) => (record, lease),
-            Ok(Take::Busy(_)) => {
-                return self.want(key, first_seen, Some(Code::Unexpected), Duration::ZERO, End::Busy).await;
-            }
-            Err(fault) => return self.storage(fault),
-        };
-        let now = reconciler.clock.now();
-        let finish = if record.attempts + 1 >= reconciler.settings.attempts {
-            self.status.count(|totals| totals.failed += 1);
-            self.status.event(key, What::NeedsAttention { code: Code::Unexpected });
-            Finish::Dead { code: Code::Unexpected }
-        } else {
-            let wait = reconciler.settings.backoff.after(record.attempts, &reconciler.chance);
-            Finish::Later { not_before: later(now, wait), waits_for: Some(Code::Unexpected), attempt: true }
-        };
-        let commit = Commit {
-            state: record.state,
-            finish,
-            notice: record.notice,
-            generation: record.generation,
-            first_seen,
-            now,
-        };
-        match reconciler.ledger.commit(&lease, commit).await {
-            Ok(_) => Ok(End::Covered { again: false, pause: Duration::ZERO }),
-            Err(LedgerError::Lost) => self.want(key, first_seen, None, Duration::ZERO, End::Busy).await,
-            Err(LedgerError::Fault(fault)) => self.storage(fault),
-        }
-    }
-
-    async fn want(
-        &self,
-        key: &RecordKey,
-        first_seen: Timestamp,
-        waits_for: Option<Code>,
-        wait: Duration,
-        end: End,
-    ) -> Result<End, Fault> {
-        let not_before = later(self.reconciler.clock.now(), wait);
-        let want = Want { key: key.clone(), first_seen, not_before, waits_for };
-        match self.reconciler.ledger.want(&[want]).await {
-            Ok(()) => Ok(end),
-            Err(fault) => self.storage(fault),
-        }
-    }
-
-    fn storage(&self, fault: Fault) -> Result<End, Fault> {
-        if fault.class == Class::Fatal { Err(fault) } else { Ok(End::NotCovered(fault)) }
-    }
-
-    fn tell(&self, key: &RecordKey, outcome: &Outcome, first_seen: Timestamp, was_dead: bool) {
-        self.status.count(|totals| match &outcome.what {
-            Some(What::Created { .. }) => totals.rows_created += 1,
-            Some(What::Edited { .. }) => totals.rows_edited += 1,
-            Some(What::Retries { .. }) => totals.retries += 1,
-            // One that is still dead after another hint needs no more attention than before.
-            Some(What::NeedsAttention { .. }) => totals.failed += u64::from(!was_dead),
-            _ if outcome.finish == Finish::Done => totals.unchanged += 1,
-            _ => {}
-        });
-        if let Some(What::Created { .. } | What::Edited { .. }) = &outcome.what {
-            let took = self.reconciler.clock.now().duration_since(first_seen);
-            // A clock that was set back meanwhile says nothing.
-            self.status.sent_after(took.try_into().unwrap_or_default());
-        }
-        if let Some(what) = &outcome.what {
-            self.status.event(key, what.clone());
-        }
     }
 }
