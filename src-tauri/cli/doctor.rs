@@ -94,7 +94,11 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
         failed += print(&connected.fhir.diagnose(&types).await);
         let tables: Vec<_> = firm.mapping.resources.values().map(|mapping| mapping.table.clone()).collect();
         println!(" FileMaker, {}", firm.filemaker.url);
-        failed += print(&connected.filemaker.diagnose(&tables).await);
+        let steps = connected.filemaker.diagnose(&tables).await;
+        failed += print(&steps);
+        if !steps.iter().any(Step::has_failed) {
+            failed += print(&connected.filemaker.diagnose_changes(&tables, &firm.zone).await);
+        }
         if args.write_probe {
             failed += prove(&connected, place, &*secrets, &clock).await?;
         }

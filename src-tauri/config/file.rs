@@ -404,6 +404,9 @@ pub(super) struct Mapping {
     /// The text field that holds the FHIR id: unique, validated always.
     #[schemars(extend("x-form" = "text"))]
     pub(super) key: Option<String>,
+    /// The two fields by which the clinic's own changes are found. Without them, or while the layout lacks them, nothing of this
+    /// table goes to the chart.
+    pub(super) changes: Option<Changes>,
     /// The fields by their FileMaker names.
     pub(super) fields: BTreeMap<String, Field>,
     /// Fields of the shipped mapping to leave out.
@@ -413,6 +416,19 @@ pub(super) struct Mapping {
     pub(super) states: Option<States>,
     /// Which resources of the type are meant; all of these must hold. An empty list means every one.
     pub(super) only: Option<Vec<Filter>>,
+}
+
+/// By which the clinic's own changes are found. docs/mapping.md says how a consultant adds the fields.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["uuid", "modified"]))]
+pub(super) struct Changes {
+    /// The text field that names a row for good: auto-enter, Get ( UUID ).
+    #[schemars(extend("x-form" = "text"), example = &"UUID")]
+    pub(super) uuid: String,
+    /// The timestamp field that says when the row was last changed, by the host's clock: auto-enter, Get ( CurrentHostTimestamp ).
+    #[schemars(extend("x-form" = "text"), example = &"ModifiedAt")]
+    pub(super) modified: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -8,7 +8,7 @@ use engine::{
         Absent, Codes, DayOnly, Direction, Filter, Form, Kind, Mapping, Owner, Parent, Path, ResourceMapping, Rule,
         States, Unit, is_of_type,
     },
-    row::FieldType,
+    row::{ChangeFields, FieldType},
 };
 
 use super::{
@@ -136,6 +136,7 @@ fn overlaid(mapping: &file::Mapping, at: &mut At<'_, '_, '_>) -> file::Mapping {
     }
     whole.layout = mapping.layout.clone().or(whole.layout);
     whole.key = mapping.key.clone().or(whole.key);
+    whole.changes = mapping.changes.clone().or(whole.changes);
     whole.parent = mapping.parent.clone().or(whole.parent);
     whole.states = mapping.states.clone().or(whole.states);
     whole.only = mapping.only.clone().or(whole.only);
@@ -208,14 +209,16 @@ fn check(whole: &file::Mapping, own: &file::Mapping, at: &mut At<'_, '_, '_>) {
 fn used_once(whole: &file::Mapping, own: &file::Mapping, at: &mut At<'_, '_, '_>) {
     let mut used: Vec<(&str, &str)> = Vec::new();
     used.extend(whole.key.as_deref().map(|field| (field, "the key")));
-    for (field, what, is_own) in [
-        (whole.parent.as_ref().map(|parent| &parent.field), "the parent", own.parent.is_some()),
-        (whole.states.as_ref().map(|states| &states.field), "the status", own.states.is_some()),
+    let changes = whole.changes.as_ref();
+    for (field, what, part, key, is_own) in [
+        (changes.map(|changes| &changes.uuid), "the UUID", "changes", "uuid", own.changes.is_some()),
+        (changes.map(|changes| &changes.modified), "the time stamp", "changes", "modified", own.changes.is_some()),
+        (whole.parent.as_ref().map(|parent| &parent.field), "the parent", "parent", "field", own.parent.is_some()),
+        (whole.states.as_ref().map(|states| &states.field), "the status", "states", "field", own.states.is_some()),
     ] {
         let Some(field) = field.filter(|field| !field.is_empty()) else { continue };
         if let Some((_, other)) = used.iter().find(|(name, _)| name.eq_ignore_ascii_case(field)) {
-            let part = if what == "the parent" { "parent" } else { "states" };
-            let (part, key) = if is_own { (part, "field") } else { ("key", "") };
+            let (part, key) = if is_own { (part, key) } else { ("key", "") };
             at.inside(&[part]).value(
                 key,
                 format!("a field of its own; {other} has this one"),
@@ -406,6 +409,10 @@ fn built(whole: &file::Mapping) -> Option<ResourceMapping> {
     };
     let resource = ResourceType::new(whole.resource.clone()?).ok()?;
     let mut built = ResourceMapping::new(resource, whole.layout.clone()?, whole.key.clone()?, rules, parent, states);
+    built.table.changes = whole
+        .changes
+        .as_ref()
+        .map(|changes| ChangeFields { uuid: changes.uuid.clone(), modified: changes.modified.clone() });
     for filter in whole.only.iter().flatten() {
         built.only.push(Filter { path: filter.path.parse().ok()?, codes: filter.codes.clone() });
     }

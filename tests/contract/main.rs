@@ -5,6 +5,7 @@
 
 mod audit;
 mod aws;
+mod clinic;
 #[path = "../real/aws/rig.rs"]
 mod emulator;
 mod ledger;

@@ -8,6 +8,7 @@ mod pool;
 mod raw;
 mod rows;
 mod trust;
+mod watch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -327,26 +327,29 @@ impl FileMaker {
 }
 
 /// A field as the layout has it.
-struct Placed {
+pub(super) struct Placed {
     /// text, number, date, time, timeStamp or container.
-    result: String,
+    pub(super) result: String,
     /// A calculation or summary.
-    computed: bool,
+    pub(super) computed: bool,
+    /// Something enters it by itself.
+    pub(super) auto_enter: bool,
 }
 
-fn placed(metadata: &Json) -> BTreeMap<String, Placed> {
+pub(super) fn placed(metadata: &Json) -> BTreeMap<String, Placed> {
     let text = |field: &Json, name: &str| field.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
     let fields = metadata.get("fieldMetaData").and_then(Json::as_array).into_iter().flatten();
     fields
         .map(|field| {
             let computed = !matches!(text(field, "type").as_str(), "normal" | "");
-            (text(field, "name"), Placed { result: text(field, "result"), computed })
+            let auto_enter = field.get("autoEnter").and_then(Json::as_bool) == Some(true);
+            (text(field, "name"), Placed { result: text(field, "result"), computed, auto_enter })
         })
         .collect()
 }
 
 /// Whether a field of this type is what FileMaker has for ours.
-fn fits(kind: FieldType, result: &str) -> bool {
+pub(super) fn fits(kind: FieldType, result: &str) -> bool {
     match kind {
         FieldType::Text => result == "text",
         FieldType::Number => result == "number",
@@ -397,7 +400,7 @@ fn skipped(name: &str) -> Step {
     Step::skipped(name, EARLIER)
 }
 
-fn failed(name: &str, fault: Fault) -> Step {
+pub(super) fn failed(name: &str, fault: Fault) -> Step {
     let advice = advice(&fault);
     Step::failed(name, fault, advice)
 }

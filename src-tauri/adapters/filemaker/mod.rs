@@ -1,7 +1,7 @@
 //! The clinic's database: FileMaker Server through its Data API (v2), as the engine's [`ClinicDatabase`].
 //!
 //! `errors` says what every answer means, `session` keeps the few sessions that a host has room for, `find` and `values`
-//! speak FileMaker's languages, `rows` reads and lists rows, `check` is the doctor. Facts and their evidence are those of the Claris Data API guide
+//! speak FileMaker's languages, `rows` reads and lists rows, `check` and `watch` are the doctor. Facts and their evidence are those of the Claris Data API guide
 //! (help.claris.com/en/data-api-guide) and of public clients; nothing in here was tried on a licensed FileMaker Server.
 //!
 //! **Outcomes.** A write whose answer is lost is `Unknown`, and nothing here repeats it. The one exception is code 952, which
@@ -15,6 +15,7 @@ mod find;
 mod rows;
 mod session;
 mod values;
+mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -224,7 +224,7 @@ fn uuid(held: &Json) -> Option<RowUuid> {
     RowUuid::new(text(held)?).ok()
 }
 
-fn moment(held: &Json) -> Option<DateTime> {
+pub(super) fn moment(held: &Json) -> Option<DateTime> {
     match values::from_json(FieldType::DateTime, held)? {
         Value::DateTime(at) => Some(at),
         _ => None,

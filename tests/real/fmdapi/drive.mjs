@@ -68,7 +68,7 @@ const left = await patients.findAll({ query: [{ City: "*" }, { City: "==Even", o
 assert.equal(left.length, 65);
 const iso = await patients.find({ query: { FhirId: "==K-1" }, dateformats: "ISO8601" });
 assert.equal(iso.data[0].fieldData.BirthDate, "1990-02-03");
-assert.match(iso.data[0].fieldData.ModifiedHost, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$/);
+assert.match(iso.data[0].fieldData.ModifiedAt, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$/);
 
 assert.equal((await patients.list()).data.length, 100);
 const all = await patients.listAll({ limit: 50, sort: [{ fieldName: "FhirId" }] });

@@ -4,6 +4,7 @@
 //! client's table [SRC]; HTTP status: blanket rule 500 = FileMaker error, 401 and 400 as listed [DOC], which code goes
 //! with which status was never captured, so the table can be overridden per code ([`Statuses`]) [GEN].
 
+use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
@@ -62,6 +63,8 @@ pub(super) struct Reply {
     pub(super) code: Option<u32>,
     pub(super) content_type: &'static str,
     pub(super) token: Option<String>,
+    /// The web server's clock, which is the host's.
+    pub(super) at: Option<Timestamp>,
     pub(super) body: Vec<u8>,
 }
 
@@ -71,7 +74,14 @@ const HTML: &str = "text/html";
 impl Reply {
     fn envelope(status: u16, code: u32, message: &str, response: &Json) -> Self {
         let body = json!({"response": response, "messages": [{"code": code.to_string(), "message": message}]});
-        Self { status, code: Some(code), content_type: JSON, token: None, body: body.to_string().into_bytes() }
+        Self {
+            status,
+            code: Some(code),
+            content_type: JSON,
+            token: None,
+            at: None,
+            body: body.to_string().into_bytes(),
+        }
     }
 
     pub(super) fn of(result: Result<Json, Refused>, statuses: &Statuses) -> Self {
@@ -88,11 +98,11 @@ impl Reply {
 
     pub(super) fn html(status: u16, title: &str) -> Self {
         let body = format!("<html><head><title>{status} {title}</title></head><body><h1>{title}</h1></body></html>");
-        Self { status, code: None, content_type: HTML, token: None, body: body.into_bytes() }
+        Self { status, code: None, content_type: HTML, token: None, at: None, body: body.into_bytes() }
     }
 
     pub(super) fn empty(status: u16) -> Self {
-        Self { status, code: None, content_type: HTML, token: None, body: Vec::new() }
+        Self { status, code: None, content_type: HTML, token: None, at: None, body: Vec::new() }
     }
 
     /// Half of a good answer, as when a proxy gives up in the middle of it.

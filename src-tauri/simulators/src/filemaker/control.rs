@@ -8,6 +8,7 @@ use super::journal::{Counts, Entry};
 use super::model::Clock;
 use super::table::{By, Record, Write};
 use crate::listen::Door;
+use jiff::SignedDuration;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -63,6 +64,16 @@ impl Control {
     /// The clock of the host; advance it to let sessions idle out.
     pub fn clock(&self) -> Clock {
         self.world().clock.clone()
+    }
+
+    /// Sets the clocks of the people's computers: so far ahead of the host's, or behind it.
+    pub fn set_desk_clocks(&self, ahead: SignedDuration) {
+        self.world().desks_ahead = ahead;
+    }
+
+    /// Whether the web server says what time it is.
+    pub fn send_dates(&self, sent: bool) {
+        self.world().dates = sent;
     }
 
     // --- faults of single calls ---
@@ -220,6 +231,14 @@ impl Control {
     /// As [`Desk::edit`].
     pub fn desk_edit(&self, table: &str, record_id: u64, fields: &[(&str, &str)]) -> Result<u64, Refused> {
         self.at_desk(|desk| desk.edit(table, record_id, fields))
+    }
+
+    /// An import changes a record: modId moves, nothing is auto-entered. Gives its new modId.
+    ///
+    /// # Errors
+    /// As [`Desk::import`].
+    pub fn desk_import(&self, table: &str, record_id: u64, fields: &[(&str, &str)]) -> Result<u64, Refused> {
+        self.at_desk(|desk| desk.import(table, record_id, fields))
     }
 
     /// A person deletes a record.

@@ -50,6 +50,19 @@ impl Desk<'_> {
         table.edit(record_id, changes, Entry::default(), &mut self.moment)
     }
 
+    /// Changes fields, also such as nobody may type into, and enters nothing by itself: an import, or a Replace. Gives the new
+    /// modId.
+    ///
+    /// # Errors
+    /// As [`Desk::edit`].
+    pub fn import(&mut self, table: &str, record_id: u64, fields: &[(&str, &str)]) -> Result<u64, Refused> {
+        let changes = self.changes(table, fields)?;
+        let table = self.file.table_mut(table)?;
+        table.admits(record_id, None, &self.moment)?;
+        let entry = Entry { prohibited_too: true, without_auto_enter: true, ..Entry::default() };
+        table.edit(record_id, changes, entry, &mut self.moment)
+    }
+
     /// # Errors
     /// 101, 106; 301 for a script on a record that a person has open.
     pub fn delete(&mut self, table: &str, record_id: u64) -> Result<(), Refused> {

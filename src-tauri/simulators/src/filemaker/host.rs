@@ -105,6 +105,10 @@ pub(super) struct World {
     pub(super) version: String,
     pub(super) zone: TimeZone,
     pub(super) clock: Clock,
+    /// How far the clocks of the people's computers are ahead of the host's.
+    pub(super) desks_ahead: SignedDuration,
+    /// Answers carry the host's time.
+    pub(super) dates: bool,
     pub(super) rng: StdRng,
     pub(super) files: BTreeMap<String, Hosted>,
     pub(super) accounts: Vec<Account>,
@@ -133,6 +137,8 @@ impl World {
             version: clinic.version,
             zone: clinic.zone,
             clock: clinic.clock,
+            desks_ahead: SignedDuration::ZERO,
+            dates: true,
             rng: StdRng::seed_from_u64(clinic.seed),
             files: clinic.files.into_iter().map(|file| (file.name.clone(), Hosted::new(file))).collect(),
             accounts: clinic.accounts,
@@ -157,7 +163,10 @@ impl World {
     /// A file and the moment to work on it.
     pub(super) fn at_work(&mut self, file: &str, by: By) -> Result<(&mut Hosted, Moment<'_>), Refused> {
         let at = self.clock.now();
-        let moment = Moment { at, local: local(at, &self.zone), rng: &mut self.rng, by };
+        // What the API and scripts on the server do, happens on the host.
+        let ahead = if by == By::Desktop { self.desks_ahead } else { SignedDuration::ZERO };
+        let desk = local(at.saturating_add(ahead).unwrap_or(at), &self.zone);
+        let moment = Moment { at, local: local(at, &self.zone), desk, rng: &mut self.rng, by };
         Ok((self.files.get_mut(file).ok_or(100)?, moment))
     }
 

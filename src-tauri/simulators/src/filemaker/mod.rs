@@ -54,6 +54,7 @@ use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use call::Call;
 use control::Shared;
 use host::World;
+use jiff::fmt::rfc2822;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -163,6 +164,12 @@ fn respond(reply: Reply, now: Timestamp) -> Response<Body> {
     if let Some(token) = reply.token.and_then(|token| HeaderValue::try_from(token).ok()) {
         headers.insert("X-FM-Data-Access-Token", token);
     }
+    // Else the HTTP library would give the time of this machine.
+    if let Some(date) = reply.at.and_then(|at| rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok())
+        && let Ok(date) = HeaderValue::try_from(date)
+    {
+        headers.insert(header::DATE, date);
+    }
     response
 }
 
@@ -174,6 +181,7 @@ async fn recorded(shared: &Shared, call: &Call) -> Option<Reply> {
     let mut note = Note::default();
     let outcome = carry_out(shared, call, &mut note).await;
     let mut world = shared.world();
+    let outcome = outcome.map(|reply| Reply { at: world.dates.then(|| world.clock.now()), ..reply });
     let entry = Entry {
         at: world.clock.now(),
         route: call.route,

@@ -46,6 +46,13 @@ impl Clinic {
         self
     }
 
+    /// Changes the files there are.
+    #[must_use]
+    pub fn each_file(mut self, change: impl Fn(File) -> File) -> Self {
+        self.files = self.files.into_iter().map(change).collect();
+        self
+    }
+
     #[must_use]
     pub fn account(mut self, account: Account) -> Self {
         self.accounts.push(account);
@@ -148,6 +155,28 @@ impl File {
         self
     }
 
+    /// Takes fields off a layout, or leaves them there.
+    #[must_use]
+    pub fn without(mut self, layout: &str, fields: &[&str]) -> Self {
+        for shown in self.layouts.iter_mut().filter(|known| known.name == layout) {
+            let table = self.tables.iter().find(|table| table.name == shown.table);
+            let all = || table.into_iter().flat_map(|table| &table.fields).map(|field| field.name.clone()).collect();
+            let names: Vec<String> = shown.shown.take().unwrap_or_else(all);
+            shown.shown = Some(names.into_iter().filter(|name| !fields.contains(&name.as_str())).collect());
+        }
+        self
+    }
+
+    /// Puts another field in the place of one of its name.
+    #[must_use]
+    pub fn replacing(mut self, table: &str, field: Field) -> Self {
+        let tables = self.tables.iter_mut().filter(|known| known.name == table);
+        for known in tables.flat_map(|table| &mut table.fields).filter(|known| known.name == field.name) {
+            *known = field.clone();
+        }
+        self
+    }
+
     /// A script: it works through the same door as a person at the desk and ends with an error number and a result.
     #[must_use]
     pub fn script<F>(mut self, name: &str, run: F) -> Self
@@ -234,6 +263,7 @@ pub(super) enum AutoEnter {
     Nothing,
     Uuid,
     HostModified,
+    DeskModified,
     Constant(String),
 }
 
@@ -318,6 +348,14 @@ impl Field {
     #[must_use]
     pub fn auto_host_modified(mut self) -> Self {
         self.auto = AutoEnter::HostModified;
+        self.prohibited = true;
+        self
+    }
+
+    /// Auto-enters the time of whoever's computer made the commit, as FileMaker's own "Modification timestamp" does.
+    #[must_use]
+    pub fn auto_desk_modified(mut self) -> Self {
+        self.auto = AutoEnter::DeskModified;
         self.prohibited = true;
         self
     }

@@ -4,7 +4,7 @@ use super::model::{Clinic, Field, File, Layout, Table};
 
 impl Clinic {
     /// File `Clinic` with layouts `API_Patient`, `API_IntakeForm`, `API_Measurement` and `API_ProgressNote` on the tables of
-    /// the same names. Every table has `Uuid` (auto-enter), `FhirId` (unique, validated always) and `ModifiedHost`.
+    /// the same names. Every table has `UUID` (auto-enter), `FhirId` (unique, validated always) and `ModifiedAt` (the host's time).
     pub fn synthetic(account: &str, password: &str) -> Self {
         let patient = table("Patient")
             .field(Field::text("LastName"))
@@ -49,9 +49,9 @@ impl Clinic {
 
 fn table(name: &str) -> Table {
     Table::new(name)
-        .field(Field::text("Uuid").auto_uuid().indexed())
+        .field(Field::text("UUID").auto_uuid().indexed())
         .field(Field::text("FhirId").unique().always())
-        .field(Field::time_stamp("ModifiedHost").auto_host_modified().indexed())
+        .field(Field::time_stamp("ModifiedAt").auto_host_modified().indexed())
 }
 
 fn child(name: &str) -> Table {

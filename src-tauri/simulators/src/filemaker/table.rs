@@ -61,6 +61,8 @@ pub(super) struct Row {
 pub(super) struct Moment<'a> {
     pub(super) at: Timestamp,
     pub(super) local: DateTime,
+    /// The clock of the computer it is done on.
+    pub(super) desk: DateTime,
     pub(super) rng: &'a mut StdRng,
     pub(super) by: By,
 }
@@ -72,6 +74,8 @@ pub(super) struct Entry {
     pub(super) only_always: bool,
     /// `prohibitmode` script: prohibited fields may be written.
     pub(super) prohibited_too: bool,
+    /// Nothing is entered by itself: an import without "perform auto-enter options", a Replace of one field.
+    pub(super) without_auto_enter: bool,
 }
 
 #[derive(Debug)]
@@ -199,7 +203,7 @@ impl Table {
                 AutoEnter::Constant(text) => {
                     *value = Value::read(text, field.result, DateFormat::US).unwrap_or(Value::Empty);
                 }
-                AutoEnter::Nothing | AutoEnter::HostModified => {}
+                AutoEnter::Nothing | AutoEnter::HostModified | AutoEnter::DeskModified => {}
             }
         }
         let all = (0..self.fields.len()).collect();
@@ -275,9 +279,11 @@ impl Table {
                 self.check(id, at, &row.values[at])?;
             }
         }
-        for (value, field) in row.values.iter_mut().zip(&self.fields) {
-            if field.auto == AutoEnter::HostModified {
-                *value = Value::Stamp(moment.local);
+        for (value, field) in row.values.iter_mut().zip(&self.fields).filter(|_| !entry.without_auto_enter) {
+            match field.auto {
+                AutoEnter::HostModified => *value = Value::Stamp(moment.local),
+                AutoEnter::DeskModified => *value = Value::Stamp(moment.desk),
+                AutoEnter::Nothing | AutoEnter::Uuid | AutoEnter::Constant(_) => {}
             }
         }
         let before = self.rows.get(&id);

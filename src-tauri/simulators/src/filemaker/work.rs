@@ -388,7 +388,7 @@ fn entry(options: Option<&Json>) -> Result<Entry, Refused> {
         Some(Some("script")) => Ok(true),
         Some(_) => Err(Refused::from(1708)),
     };
-    Ok(Entry { only_always: by_script("entrymode")?, prohibited_too: by_script("prohibitmode")? })
+    Ok(Entry { only_always: by_script("entrymode")?, prohibited_too: by_script("prohibitmode")?, ..Entry::default() })
 }
 
 fn field_metadata(field: &Field) -> Json {

@@ -47,8 +47,8 @@ async fn a_record_is_made_found_edited_and_deleted() {
     assert_eq!(record["fieldData"]["LastName"], "Ada\rTestpatient");
     assert_eq!(record["fieldData"]["Active"], 1);
     assert_eq!(record["fieldData"]["BirthDate"], "");
-    assert_eq!(record["fieldData"]["ModifiedHost"], "03/05/2024 09:30:00");
-    assert_eq!(record["fieldData"]["Uuid"].as_str().expect("text").len(), 36);
+    assert_eq!(record["fieldData"]["ModifiedAt"], "03/05/2024 09:30:00");
+    assert_eq!(record["fieldData"]["UUID"].as_str().expect("text").len(), 36);
 
     assert!(api.find("API_Patient", json!([{"FhirId": "==P2"}])).await.failed(500, "401"));
     let path = "/API_Patient/records/1";
@@ -128,9 +128,9 @@ async fn metadata_names_fields_and_layouts() {
     assert_eq!(fields.len(), 15);
     assert_eq!(
         (&fields[0]["name"], &fields[0]["result"], &fields[0]["autoEnter"]),
-        (&json!("Uuid"), &json!("text"), &json!(true))
+        (&json!("UUID"), &json!("text"), &json!(true))
     );
-    assert_eq!((&fields[2]["name"], &fields[2]["result"]), (&json!("ModifiedHost"), &json!("timeStamp")));
+    assert_eq!((&fields[2]["name"], &fields[2]["result"]), (&json!("ModifiedAt"), &json!("timeStamp")));
     let valid = sent(api.request(Method::GET, "/validateSession").bearer_auth(&api.token)).await.expect("an answer");
     assert_eq!(valid.good(), json!({"isSessionInUse": false}));
 }
