@@ -128,7 +128,7 @@ impl Desk for Simulated {
 macro_rules! promises {
     ($($test:ident)*) => {
         mod memory {
-            $(#[tokio::test]
+            $(#[tokio::test(start_paused = true)]
             async fn $test() {
                 super::$test(<super::Memory as super::Desk>::start().await).await;
             })*
