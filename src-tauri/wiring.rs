@@ -257,7 +257,8 @@ impl Relay {
                 let connected = connected.iter().find(|connected| connected.config.id == firm.id);
                 let ports = connected.map_or_else(|| not_set_up(failed.remove(&firm.id)), Connected::ports);
                 let (mapping, zone, plan) = (firm.mapping.clone(), firm.zone.clone(), firm.plan);
-                (firm.id.clone(), Firm { ports, mapping, zone, plan })
+                let (rows, brake) = (firm.rows, firm.brake);
+                (firm.id.clone(), Firm { ports, mapping, zone, plan, rows, brake })
             })
             .collect();
         let clinics = connected.iter().map(|connected| connected.filemaker.clone()).collect();

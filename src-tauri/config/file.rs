@@ -367,6 +367,25 @@ pub(super) struct FileMaker {
     /// A session is exchanged for a new one after so long.
     #[schemars(extend("x-from" = "1min", "x-to" = "24h"))]
     pub(super) exchange_after: Time,
+    /// Between two looks for what the clinic changed.
+    #[schemars(extend("x-from" = "1s", "x-to" = "1h"))]
+    pub(super) poll_every: Time,
+    /// How far back each look goes over what was seen already: longer than anybody keeps a record open, for its time stamp may be
+    /// older than its commit.
+    #[schemars(extend("x-from" = "10s", "x-to" = "24h"))]
+    pub(super) overlap: Time,
+    /// How far the looks stay behind the host's clock.
+    #[schemars(extend("x-from" = "0s", "x-to" = "1h"))]
+    pub(super) settle: Time,
+    /// Between two full comparisons, which find what was deleted and what no look has seen.
+    #[schemars(extend("x-from" = "1min", "x-to" = "7d"))]
+    pub(super) sweep_every: Time,
+    /// When more rows than this are missing at once, nothing follows from it until a person says so: 1 to 100000.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) delete_brake_rows: u64,
+    /// The same for a share of all linked rows, and at least 3 of them: 1 to 100 per cent.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) delete_brake_percent: u64,
 }
 
 impl Default for FileMaker {
@@ -384,6 +403,12 @@ impl Default for FileMaker {
             http1_only: false,
             exchange_after_writes: 500,
             exchange_after: seconds(60 * 60),
+            poll_every: seconds(10),
+            overlap: seconds(5 * 60),
+            settle: seconds(2 * 60),
+            sweep_every: seconds(60 * 60),
+            delete_brake_rows: 10,
+            delete_brake_percent: 2,
         }
     }
 }
@@ -407,6 +432,8 @@ pub(super) struct Mapping {
     /// The two fields by which the clinic's own changes are found. Without them, or while the layout lacks them, nothing of this
     /// table goes to the chart.
     pub(super) changes: Option<Changes>,
+    /// A number that the relay gives to each row that it makes.
+    pub(super) number: Option<Number>,
     /// The fields by their FileMaker names.
     pub(super) fields: BTreeMap<String, Field>,
     /// Fields of the shipped mapping to leave out.
@@ -429,6 +456,19 @@ pub(super) struct Changes {
     /// The timestamp field that says when the row was last changed, by the host's clock: auto-enter, Get ( CurrentHostTimestamp ).
     #[schemars(extend("x-form" = "text"), example = &"ModifiedAt")]
     pub(super) modified: String,
+}
+
+/// A number of the clinic's own for each row that the relay makes: the next one of a counter that all stations share.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["field", "from"]))]
+pub(super) struct Number {
+    /// The number field: unique, validated always.
+    #[schemars(extend("x-form" = "text"), example = &"ChartNumber")]
+    pub(super) field: String,
+    /// The first number to give, above the highest that is in the file.
+    #[schemars(range(min = 1, max = 900_000_000_000_000_u64), example = &100_000_u64)]
+    pub(super) from: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -8,7 +8,7 @@ use engine::{
         Absent, Codes, DayOnly, Direction, Filter, Form, Kind, Mapping, Owner, Parent, Path, ResourceMapping, Rule,
         States, Unit, is_of_type,
     },
-    row::{ChangeFields, FieldType},
+    row::{ChangeFields, FieldType, Numbered},
 };
 
 use super::{
@@ -137,6 +137,7 @@ fn overlaid(mapping: &file::Mapping, at: &mut At<'_, '_, '_>) -> file::Mapping {
     whole.layout = mapping.layout.clone().or(whole.layout);
     whole.key = mapping.key.clone().or(whole.key);
     whole.changes = mapping.changes.clone().or(whole.changes);
+    whole.number = mapping.number.clone().or(whole.number);
     whole.parent = mapping.parent.clone().or(whole.parent);
     whole.states = mapping.states.clone().or(whole.states);
     whole.only = mapping.only.clone().or(whole.only);
@@ -213,6 +214,7 @@ fn used_once(whole: &file::Mapping, own: &file::Mapping, at: &mut At<'_, '_, '_>
     for (field, what, part, key, is_own) in [
         (changes.map(|changes| &changes.uuid), "the UUID", "changes", "uuid", own.changes.is_some()),
         (changes.map(|changes| &changes.modified), "the time stamp", "changes", "modified", own.changes.is_some()),
+        (whole.number.as_ref().map(|number| &number.field), "the number", "number", "field", own.number.is_some()),
         (whole.parent.as_ref().map(|parent| &parent.field), "the parent", "parent", "field", own.parent.is_some()),
         (whole.states.as_ref().map(|states| &states.field), "the status", "states", "field", own.states.is_some()),
     ] {
@@ -413,6 +415,8 @@ fn built(whole: &file::Mapping) -> Option<ResourceMapping> {
         .changes
         .as_ref()
         .map(|changes| ChangeFields { uuid: changes.uuid.clone(), modified: changes.modified.clone() });
+    built.table.number =
+        whole.number.as_ref().map(|number| Numbered { field: number.field.clone(), from: number.from });
     for filter in whole.only.iter().flatten() {
         built.only.push(Filter { path: filter.path.parse().ok()?, codes: filter.codes.clone() });
     }

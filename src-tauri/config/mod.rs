@@ -15,7 +15,7 @@ use engine::{
     key::{FirmId, StationId},
     mapping::Mapping,
     retry::Backoff,
-    settings::{self, PollPlan},
+    settings::{self, Brake, PollPlan},
 };
 use jiff::tz::TimeZone;
 use url::Url;
@@ -102,6 +102,9 @@ pub struct Firm {
     pub name: String,
     pub zone: TimeZone,
     pub plan: PollPlan,
+    /// How the clinic's database is watched.
+    pub rows: PollPlan,
+    pub brake: Brake,
     pub fhir: Fhir,
     pub filemaker: FileMaker,
     /// At least one resource type.

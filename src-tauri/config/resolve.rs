@@ -9,7 +9,7 @@ use engine::{
     key::{FirmId, StationId},
     mapping::Mapping,
     retry::Backoff,
-    settings::PollPlan,
+    settings::{Brake, PollPlan},
 };
 use jiff::tz::TimeZone;
 use url::Url;
@@ -207,6 +207,14 @@ fn firm(firm: file::Firm, folder: &Path, at: &mut At<'_, '_, '_>) -> Option<Firm
             sweep_every: firm.fhir.sweep_every.0,
             probe_every: firm.fhir.probe_every.0,
         },
+        rows: PollPlan {
+            every: firm.filemaker.poll_every.0,
+            overlap: firm.filemaker.overlap.0,
+            settle: firm.filemaker.settle.0,
+            sweep_every: firm.filemaker.sweep_every.0,
+            probe_every: firm.fhir.probe_every.0,
+        },
+        brake: Brake { rows: firm.filemaker.delete_brake_rows, percent: firm.filemaker.delete_brake_percent },
         fhir: fhir?,
         filemaker: filemaker?,
         mapping,
@@ -214,19 +222,7 @@ fn firm(firm: file::Firm, folder: &Path, at: &mut At<'_, '_, '_>) -> Option<Firm
 }
 
 fn fhir(fhir: &file::Fhir, folder: &Path, at: &mut At<'_, '_, '_>) -> Option<Fhir> {
-    let longer = |time: Time, than: Time| time > than;
-    if !longer(fhir.sweep_every, fhir.poll_every) {
-        at.between(
-            ["sweep-every", "poll-every"],
-            format!("more than poll-every, which is {}", fhir.poll_every),
-            "A full comparison costs far more than a look for changes; an hour is usual",
-        );
-    }
-    if !longer(fhir.overlap, fhir.poll_every) {
-        at.between(["overlap", "poll-every"], format!("more than poll-every, which is {}", fhir.poll_every),
-            "Each look must reach back over the one before it, or a change that became visible late is missed; raise `overlap`, or lower `poll-every`",
-        );
-    }
+    looks(fhir.poll_every, fhir.overlap, fhir.sweep_every, at);
     let trust = trust(fhir.ca_file.as_deref(), fhir.fingerprint.as_deref(), folder, at);
     let base_url = form::url(&fhir.base_url).ok();
     let given = [
@@ -262,8 +258,25 @@ fn fhir(fhir: &file::Fhir, folder: &Path, at: &mut At<'_, '_, '_>) -> Option<Fhi
     Some(Fhir { base_url: base_url?, flavour: fhir.flavour, sign_in, trust, timeout: fhir.timeout.0, page: fhir.page })
 }
 
+/// How often is looked for changes, and how far back.
+fn looks(poll_every: Time, overlap: Time, sweep_every: Time, at: &mut At<'_, '_, '_>) {
+    if sweep_every <= poll_every {
+        at.between(
+            ["sweep-every", "poll-every"],
+            format!("more than poll-every, which is {poll_every}"),
+            "A full comparison costs far more than a look for changes; an hour is usual",
+        );
+    }
+    if overlap <= poll_every {
+        at.between(["overlap", "poll-every"], format!("more than poll-every, which is {poll_every}"),
+            "Each look must reach back over the one before it, or a change that became visible late is missed; raise `overlap`, or lower `poll-every`",
+        );
+    }
+}
+
 fn filemaker(filemaker: &file::FileMaker, folder: &Path, at: &mut At<'_, '_, '_>) -> Option<FileMaker> {
     let trust = trust(filemaker.ca_file.as_deref(), filemaker.fingerprint.as_deref(), folder, at);
+    looks(filemaker.poll_every, filemaker.overlap, filemaker.sweep_every, at);
     if filemaker.read_timeout < filemaker.connect_timeout {
         at.between(
             ["read-timeout", "connect-timeout"],

@@ -158,6 +158,7 @@ fn table() -> Table {
         layout: LAYOUT.to_owned(),
         key_field: "FhirId".to_owned(),
         changes: Some(ChangeFields { uuid: "UUID".to_owned(), modified: "ModifiedAt".to_owned() }),
+        number: None,
         fields: BTreeMap::from([("LastName".to_owned(), FieldType::Text)]),
     }
 }

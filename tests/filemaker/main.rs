@@ -90,6 +90,7 @@ fn table(layout: &str, fields: &[(&str, FieldType)]) -> Table {
         layout: layout.to_owned(),
         key_field: "FhirId".to_owned(),
         changes: None,
+        number: None,
         fields: fields.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
     }
 }

@@ -117,7 +117,7 @@ pub(crate) struct Station {
 
 impl Station {
     pub(crate) async fn for_chart(chart: &Chart) -> Self {
-        let server = FileMaker::start(filemaker::Clinic::synthetic(ACCOUNT, SECRET)).await.unwrap();
+        let server = FileMaker::start(clinic()).await.unwrap();
         let text = chart.config(&server.base_url(), "");
         let config = Config::parse(&text, Path::new("")).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
         let station = Self {
@@ -154,6 +154,11 @@ impl Station {
         running.prove_keys().await;
         running
     }
+}
+
+/// A host in the clinic's zone.
+pub(crate) fn clinic() -> filemaker::Clinic {
+    filemaker::Clinic::synthetic(ACCOUNT, SECRET).zone(jiff::tz::TimeZone::get("America/New_York").unwrap())
 }
 
 /// Keys of which a table has more than one record, and records without one.

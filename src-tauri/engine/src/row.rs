@@ -80,6 +80,8 @@ pub struct Table {
     /// By which the clinic's own changes are found. Without them, or while the layout lacks them, the table is written to and
     /// never watched.
     pub changes: Option<ChangeFields>,
+    /// A number that the relay gives to each row that it makes.
+    pub number: Option<Numbered>,
     /// Every field that is read or written, the key field not among them.
     pub fields: BTreeMap<String, FieldType>,
 }
@@ -91,6 +93,14 @@ pub struct ChangeFields {
     pub uuid: String,
     /// When a row was last changed, by the clock of FileMaker's host (auto-enter, `Get ( CurrentHostTimestamp )`).
     pub modified: String,
+}
+
+/// A number field of the clinic's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    pub field: String,
+    /// The first to give.
+    pub from: u64,
 }
 
 /// FileMaker's internal record id; not portable, never a sync key.

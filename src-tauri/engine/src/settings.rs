@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::{keys::ClinicKey, ledger::Owner, mapping::Mapping, ports::FirmPorts, retry::Backoff, snapshot::Limits};
+use crate::{
+    connection::Side, keys::ClinicKey, ledger::Owner, mapping::Mapping, ports::FirmPorts, retry::Backoff,
+    snapshot::Limits,
+};
 
 /// How one firm's FHIR server is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,38 @@ pub struct Firm {
     /// The clinic's own time: FileMaker keeps local times without a zone.
     pub zone: TimeZone,
     pub plan: PollPlan,
+    /// How the clinic's database is watched.
+    pub rows: PollPlan,
+    pub brake: Brake,
+}
+
+impl Firm {
+    pub fn plan_of(&self, side: Side) -> &PollPlan {
+        match side {
+            Side::Fhir => &self.plan,
+            Side::FileMaker => &self.rows,
+        }
+    }
+}
+
+/// How many rows may be missing at once before a person must say that they were deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Brake {
+    pub rows: u64,
+    pub percent: u64,
+}
+
+impl Default for Brake {
+    fn default() -> Self {
+        Self { rows: 10, percent: 2 }
+    }
+}
+
+impl Brake {
+    /// Whether so many of all are too many. One or two never are.
+    pub fn holds(&self, missing: u64, of: u64) -> bool {
+        missing > self.rows || (missing > 2 && missing * 100 > of * self.percent)
+    }
 }
 
 #[derive(Debug, Clone)]

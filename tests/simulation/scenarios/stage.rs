@@ -25,7 +25,7 @@ use engine::{
         Message, PageToken, Queue, Read, Receipt, Resource, RowChanges,
     },
     row::{Fields, ModId, Row, RowId, Table, Value},
-    settings::{Firm, PollPlan, Settings},
+    settings::{Brake, Firm, PollPlan, Settings},
     snapshot::Snapshot,
     supervisor::{Engine, Shared},
 };
@@ -398,7 +398,17 @@ impl Stage {
                 fhir: Arc::new(self.hooked(format!("{station}/{name}"), &sides.fhir)),
                 clinic: Arc::new(self.hooked(format!("{station}/{name}"), &sides.clinic)),
             };
-            (name.clone(), Firm { ports, mapping: self.mapping.clone(), zone: TimeZone::UTC, plan: self.plan })
+            (
+                name.clone(),
+                Firm {
+                    ports,
+                    mapping: self.mapping.clone(),
+                    zone: TimeZone::UTC,
+                    plan: self.plan,
+                    rows: self.plan,
+                    brake: Brake::default(),
+                },
+            )
         });
         let shared = Shared {
             clock: self.clock.clone(),

@@ -13,7 +13,7 @@ use engine::{
     keys::ClinicKey,
     ledger::Owner,
     ports::{AuditLog, Clock, FirmPorts, Ledger, Queue},
-    settings::{Firm, PollPlan, Settings},
+    settings::{Brake, Firm, PollPlan, Settings},
     supervisor::{Engine, Shared},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -217,7 +217,7 @@ impl World {
             audit = defect.wrap_audit(audit);
             ports = defect.wrap_sides(ports);
         }
-        let firm = Firm { ports, mapping, zone: TimeZone::UTC, plan };
+        let firm = Firm { ports, mapping, zone: TimeZone::UTC, plan, rows: plan, brake: Brake::default() };
         let notes = running.notes.clone();
         let shared = Shared { clock: station.clock.clone(), queue, ledger, audit, notes };
         running.engine = Some(Engine::start(shared, [(firm_id(), firm)].into(), settings));

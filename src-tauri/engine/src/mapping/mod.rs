@@ -353,7 +353,7 @@ impl ResourceMapping {
             .map(|field| (field.clone(), FieldType::Text))
             .chain(rules.iter().map(|rule| (rule.field.clone(), rule.r#type())))
             .collect();
-        let table = Table { layout: layout.into(), key_field: key_field.into(), changes: None, fields };
+        let table = Table { layout: layout.into(), key_field: key_field.into(), changes: None, number: None, fields };
         Self { resource, table, rules, parent, states, inactive: None, only: Vec::new(), bases: Vec::new() }
     }
 

@@ -165,11 +165,9 @@ fn respond(reply: Reply, now: Timestamp) -> Response<Body> {
         headers.insert("X-FM-Data-Access-Token", token);
     }
     // Else the HTTP library would give the time of this machine.
-    if let Some(date) = reply.at.and_then(|at| rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok())
-        && let Ok(date) = HeaderValue::try_from(date)
-    {
-        headers.insert(header::DATE, date);
-    }
+    let date = reply.at.and_then(|at| rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok());
+    headers
+        .insert(header::DATE, HeaderValue::try_from(date.unwrap_or_default()).unwrap_or(HeaderValue::from_static("")));
     response
 }
 
