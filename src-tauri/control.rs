@@ -450,7 +450,7 @@ async fn unknown(action: &Action, ledger: &dyn engine::ports::Ledger) -> Result<
             let known = ledger.dead_letters(usize::MAX).await?;
             return Ok(ids.iter().find(|id| !known.iter().any(|letter| letter.id == **id)).cloned());
         }
-        Action::SyncNow | Action::Pause { .. } | Action::Resume => {}
+        Action::SyncNow | Action::Pause { .. } | Action::Resume | Action::Deleted { .. } => {}
     }
     Ok(None)
 }

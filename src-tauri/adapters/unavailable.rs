@@ -99,6 +99,10 @@ impl ClinicDatabase for Unavailable {
         self.answer()
     }
 
+    async fn alike(&self, _table: &Table, _fields: &Fields) -> Result<Vec<Row>, Fault> {
+        self.answer()
+    }
+
     async fn create(&self, _table: &Table, _key: &str, _fields: &Fields) -> Result<(RowId, ModId), Fault> {
         self.answer()
     }

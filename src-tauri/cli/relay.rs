@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Subcommand;
 use engine::{
     action::{Action, AsideReason},
-    key::RecordKey,
+    key::{FirmId, RecordKey, ResourceType},
     ledger::{Filter, Record},
 };
 use jiff::{Timestamp, tz::TimeZone};
@@ -59,6 +59,15 @@ pub enum RelayCommand {
         #[arg(required = true, value_parser = record_key)]
         keys: Vec<RecordKey>,
     },
+    /// Say that the FileMaker records that `status` misses were deleted on purpose
+    Deleted {
+        /// The clinic's id, such as north
+        #[arg(value_parser = firm_id)]
+        firm: FirmId,
+        /// The FHIR resource type, such as Patient
+        #[arg(value_parser = resource_type)]
+        resource: ResourceType,
+    },
     /// Throw these unreadable messages away
     DropLetters {
         #[arg(required = true)]
@@ -73,6 +82,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn record_key(text: &str) -> Result<RecordKey, String> {
     RecordKey::parse(text).ok_or_else(|| "write it as it is listed, such as north/link/Patient/123".to_owned())
+}
+
+fn firm_id(text: &str) -> Result<FirmId, String> {
+    FirmId::new(text).map_err(|why| why.to_string())
+}
+
+fn resource_type(text: &str) -> Result<ResourceType, String> {
+    ResourceType::new(text).map_err(|why| why.to_string())
 }
 
 fn aside_reason(text: &str) -> Result<AsideReason, String> {
@@ -99,6 +116,7 @@ pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
         RelayCommand::SetAside { keys, reason } => vec![act(Action::SetAside { keys, reason })],
         RelayCommand::PutBack { keys } => vec![act(Action::PutBack { keys })],
         RelayCommand::DropLetters { ids } => vec![act(Action::DropLetters { ids })],
+        RelayCommand::Deleted { firm, resource } => vec![act(Action::Deleted { firm, resource })],
         RelayCommand::Stop => vec![Request::Stop],
     };
     let mut lines: Option<Vec<Line>> = None;

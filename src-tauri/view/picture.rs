@@ -173,6 +173,12 @@ fn causes(input: &Input<'_>, context: &Context<'_>) -> Vec<Cause> {
     if snapshot.leases_endless > 0 {
         add(State::NeedsAttention, words::endless(snapshot.leases_endless), Some(Go::LocksOverdue), Vec::new());
     }
+    for poll in &snapshot.polls {
+        let Some(missing) = poll.missing else { continue };
+        let of = words::resource(poll.resource.as_str());
+        let of = if context.several() { format!("{of}, {}", context.firm(&poll.firm)) } else { of.to_owned() };
+        add(State::NeedsAttention, words::missing(&of, missing), Some(Go::Summary), Vec::new());
+    }
     let mut connections: Vec<_> = snapshot.connections.iter().collect();
     connections.sort_by_key(|connection| match connection.health {
         Health::Stopped { .. } => 0,
@@ -198,7 +204,7 @@ fn causes(input: &Input<'_>, context: &Context<'_>) -> Vec<Cause> {
     } else if snapshot.pause.is_none() && input.live().is_some() {
         for poll in &snapshot.polls {
             if let Some(silent) = poll.polled.filter(|polled| *polled > poll.every * 3) {
-                let sentence = words::not_polled(poll.resource.as_str(), silent);
+                let sentence = words::not_polled(poll.side, poll.resource.as_str(), silent);
                 add(State::NoNews, sentence, Some(Go::Summary), Vec::new());
             }
         }
@@ -244,7 +250,11 @@ fn overview(input: &Input<'_>, snapshot: &Snapshot, context: &Context<'_>) -> Ov
                 firm: context.firm(&connection.firm),
                 name: words::side_name(connection.side).to_owned(),
                 good: connection.health == Health::Up,
-                sentence: words::connection(connection, snapshot.at, input.zone),
+                sentence: [words::connection(connection, snapshot.at, input.zone)]
+                    .into_iter()
+                    .chain(remarks(snapshot, connection))
+                    .collect::<Vec<_>>()
+                    .join(". "),
                 details: details(connection, context),
             })
             .collect(),
@@ -275,6 +285,15 @@ fn station(seen: &Seen, input: &Input<'_>, context: &Context<'_>) -> StationLine
             ("Wrote last, by its own clock", seen.said.map(words::instant)),
         ]),
     }
+}
+
+/// What a person should know of how changes are found at a side, each once.
+fn remarks(snapshot: &Snapshot, connection: &ConnectionView) -> Vec<String> {
+    let polls = snapshot.polls.iter().filter(|poll| poll.firm == connection.firm && poll.side == connection.side);
+    let mut codes: Vec<_> = polls.filter_map(|poll| poll.remark).collect();
+    codes.sort();
+    codes.dedup();
+    codes.into_iter().map(|code| words::sentence(code).trim_end_matches('.').to_owned()).collect()
 }
 
 fn recent(event: &Event, context: &Context<'_>) -> RecentLine {
@@ -359,10 +378,12 @@ pub fn summary(input: &Input<'_>, version: &str) -> String {
     for poll in &snapshot.polls {
         let clinic = clinics.iter().position(|firm| **firm == poll.firm).unwrap_or_default() + 1;
         lines.push(format!(
-            "Clinic {clinic}, {}: polled {}, swept {}",
+            "Clinic {clinic}, {} in {}: polled {}, swept {}{}",
             poll.resource,
+            words::side_name(poll.side),
             ago(poll.polled),
-            ago(poll.swept)
+            ago(poll.swept),
+            poll.remark.map(|code| format!(" ({code})")).unwrap_or_default()
         ));
     }
     let oldest = snapshot.oldest_wanted.map(|oldest| format!(", oldest {}", words::long(oldest))).unwrap_or_default();

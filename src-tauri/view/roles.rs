@@ -110,6 +110,7 @@ pub fn may(role: Role, action: &Action, settings: &Settings, now: Timestamp, zon
             entitled(role, Right::Mend)?;
             if keys.len() > FEW { entitled(role, Right::MendMany) } else { Ok(()) }
         }
+        Action::Deleted { .. } => entitled(role, Right::MendMany),
         Action::DropLetters { .. } => entitled(role, Right::Drop),
     }
 }
@@ -144,6 +145,7 @@ mod tests {
             (Action::Retry { keys: keys(1) }, "FMI"),
             (Action::Retry { keys: keys(10) }, "FMI"),
             (Action::Retry { keys: keys(11) }, "MI"),
+            (Action::Deleted { firm: keys(1)[0].firm.clone(), resource: keys(1)[0].resource.clone() }, "MI"),
             (Action::DropLetters { ids: vec!["1".into()] }, "I"),
         ] {
             for (role, letter) in Role::ALL.into_iter().zip("FMCI".chars()) {

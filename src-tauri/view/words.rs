@@ -6,6 +6,7 @@ use engine::{
     connection::{Health, Side},
     manual::{Manual, Stage},
     snapshot::{Snapshot, Verdict, What},
+    status::Missing,
 };
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -67,6 +68,8 @@ pub fn event(what: &What) -> String {
         What::Edited { fields } => format!("{fields} fields changed"),
         What::Updated { fields: 1 } => "1 field of the chart changed".to_owned(),
         What::Updated { fields } => format!("{fields} fields of the chart changed"),
+        What::Entered { fields } => format!("entered into the chart with {fields} fields"),
+        What::Linked => "linked to its record in the chart".to_owned(),
         What::Merged { to_row, to_chart } => format!("{to_row} to FileMaker and {to_chart} to the chart"),
         What::Waits { code } => format!("waits: {}", sentence(*code)),
         What::Retries { code, attempt } => format!("trying again after attempt {attempt}: {}", sentence(*code)),
@@ -85,6 +88,15 @@ pub fn health(health: &Health) -> String {
     }
 }
 
+/// Rows that are gone in FileMaker, so many that a person has to say what follows.
+pub fn missing(of: &str, missing: Missing) -> String {
+    let Missing { rows, of: all } = missing;
+    format!(
+        "{rows} of {all} FileMaker records are gone at once ({of}). Nothing was done about it. If the file is right and they were \
+         deleted on purpose, somebody must say so; if they come back, it goes on by itself."
+    )
+}
+
 /// The whole of it in a few lines, for `chart-relay status` and the end of a demo.
 pub fn summary(snapshot: &Snapshot, zone: &TimeZone) -> Vec<String> {
     let totals = &snapshot.totals;
@@ -96,6 +108,11 @@ pub fn summary(snapshot: &Snapshot, zone: &TimeZone) -> Vec<String> {
     for clock in snapshot.clocks.iter().filter(|clock| !clock.concerns_here()) {
         let place = clock_of(clock).map(|firm| format!(" of {firm}")).unwrap_or_default();
         lines.push(format!("  {}", wrong_clock(clock, &place)));
+    }
+    for poll in &snapshot.polls {
+        let of = format!("{} of {}", resource(poll.resource.as_str()), poll.firm);
+        lines.extend(poll.missing.map(|gone| format!("  {}", missing(&of, gone))));
+        lines.extend(poll.remark.map(|code| format!("  {of}: {}", sentence(code))));
     }
     if let Some(Manual { stage: Stage::Finished(finished), .. }) = &snapshot.manual {
         lines.push(format!("  {}", last_sync(finished, zone)));

@@ -417,6 +417,13 @@ impl ClinicDatabase for FaultyClinic {
         self.write(async move { clinic.adopt(&table, &row, &expected, &key).await }).await
     }
 
+    async fn alike(&self, table: &Table, fields: &Fields) -> Result<Vec<Row>, Fault> {
+        self.0.before(away()).await?;
+        self.0.script.clinic_side()?;
+        let rows = self.1.alike(table, fields).await?;
+        self.0.after(Ok(rows), || Err(Fault::new(Class::Retry, Code::TimedOut))).await
+    }
+
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {
         let (clinic, oracle) = (self.1.clone(), self.0.oracle.clone());
         let (table, key, fields) = (table.clone(), key.to_owned(), fields.clone());

@@ -11,6 +11,7 @@ mod clocks;
 #[path = "../real/aws/rig.rs"]
 mod emulator;
 mod gateway;
+mod frontdesk;
 mod holding;
 mod installation;
 mod medplum;

@@ -93,6 +93,9 @@ impl Chart {
             sessions = 4
             connect-timeout = "2s"
             read-timeout = "2s"
+            poll-every = "1s"
+            overlap = "10s"
+            settle = "1s"
             [[firm.mapping]]
             use = "patient"
             [[firm.mapping]]
@@ -117,7 +120,11 @@ pub(crate) struct Station {
 
 impl Station {
     pub(crate) async fn for_chart(chart: &Chart) -> Self {
-        let server = FileMaker::start(clinic()).await.unwrap();
+        Self::with_clinic(chart, clinic()).await
+    }
+
+    pub(crate) async fn with_clinic(chart: &Chart, clinic: filemaker::Clinic) -> Self {
+        let server = FileMaker::start(clinic).await.unwrap();
         let text = chart.config(&server.base_url(), "");
         let config = Config::parse(&text, Path::new("")).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
         let station = Self {

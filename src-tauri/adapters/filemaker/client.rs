@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use engine::{error::Fault, ports::Clock, server_clock::ServerClock};
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 use reqwest::{
     Method, RequestBuilder, Response,
     header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue},
@@ -150,8 +150,7 @@ impl Client {
         let asked = self.clock.asked();
         match request.send().await {
             Ok(response) => {
-                let date = response.headers().get(DATE).and_then(|date| transport::http_date(date.to_str().ok()?));
-                if let Some(date) = date {
+                if let Some(date) = dated(&response) {
                     self.clock.answered(asked, date);
                 }
                 read(response).await
@@ -180,11 +179,14 @@ fn sensitive(text: &Secret) -> Result<HeaderValue, Fault> {
     Ok(value)
 }
 
+fn dated(response: &Response) -> Option<Timestamp> {
+    transport::http_date(response.headers().get(DATE)?.to_str().ok()?)
+}
+
 /// `{"response":{..},"messages":[{"code":"0",..}]}`, whatever the status.
 async fn read(mut response: Response) -> Result<Answer, Failure> {
     let status = response.status().as_u16();
-    let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
-    let host_time = date.and_then(|date| rfc2822::parse(date).ok()).map(|date| date.timestamp());
+    let host_time = dated(&response);
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Failure::NoAnswer(NoAnswer::of(&error)))? {
         if body.len() + chunk.len() > LARGEST_ANSWER {

@@ -186,6 +186,10 @@ impl ClinicDatabase for FileMaker {
         }
     }
 
+    async fn alike(&self, table: &Table, fields: &Fields) -> Result<Vec<Row>, Fault> {
+        self.like(table, fields).await
+    }
+
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {
         if !find::askable(key) {
             return Err(Fault::new(Class::Permanent, Code::ValueUnmappable).on(key_name(table)));

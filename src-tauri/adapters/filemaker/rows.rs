@@ -27,6 +27,8 @@ use super::{
 const FEW: usize = 2;
 /// Asked for when the few may have hidden the right one: `==` ignores case, a name does not.
 const MANY: usize = 500;
+/// Rows that look like one that is asked about: more than anybody would compare.
+const LIKE: usize = 50;
 /// Rows of one page of a list. A row comes with all fields of its layout.
 const PAGE: usize = 200;
 
@@ -72,6 +74,27 @@ impl FileMaker {
             0 | 1 => Ok(rows.pop()),
             _ => Err(Fault::new(Class::Permanent, Code::DuplicateRows).on(&table.layout)),
         }
+    }
+
+    /// Rows whose fields hold these values, as far as a find tells. What cannot be asked for finds nothing.
+    pub(super) async fn like(&self, table: &Table, fields: &Fields) -> Result<Vec<Row>, Fault> {
+        let mut criterion = Map::new();
+        for (field, value) in fields {
+            let wanted = match value {
+                Value::Text(text) if find::askable(text) => find::exactly(text),
+                Value::Number(digits) => format!("=={digits}"),
+                Value::Date(day) => values::us_date(*day),
+                Value::Text(_) | Value::Blank | Value::DateTime(_) | Value::Flag(_) => return Ok(Vec::new()),
+            };
+            criterion.insert(field.clone(), Json::from(wanted));
+        }
+        if criterion.is_empty() {
+            return Ok(Vec::new());
+        }
+        let body = json!({ "query": [criterion], "limit": LIKE.to_string() });
+        let call = self.call(Kind::Find, Method::POST, &table.layout, &["_find"], Some(body));
+        let found = records(self.pool.call(call).await?)?;
+        found.iter().map(|record| row(table, record, field_values(record)?)).collect()
     }
 
     /// Every row that has this key, as far as a find tells.

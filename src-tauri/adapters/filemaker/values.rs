@@ -36,7 +36,7 @@ pub(super) fn us_date_time(at: DateTime) -> String {
     format!("{} {:02}:{:02}:{:02}", us_date(at.date()), at.hour(), at.minute(), at.second())
 }
 
-fn us_date(date: Date) -> String {
+pub(super) fn us_date(date: Date) -> String {
     format!("{:02}/{:02}/{:04}", date.month(), date.day(), date.year())
 }
 

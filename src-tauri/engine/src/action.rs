@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::{key::RecordKey, keys::FieldHash, row::Shown};
+use crate::{
+    key::{FirmId, RecordKey, ResourceType},
+    keys::FieldHash,
+    row::Shown,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
@@ -31,6 +35,11 @@ pub enum Action {
         field: String,
         seen: Seen,
         choice: Choice,
+    },
+    /// The rows of this type that are missing in FileMaker were deleted on purpose.
+    Deleted {
+        firm: FirmId,
+        resource: ResourceType,
     },
     /// Take these dead records out of "needs attention".
     SetAside {
@@ -123,6 +132,7 @@ impl Action {
             Action::Retry { .. } => "retry",
             Action::Resync { .. } => "resync",
             Action::Settle { .. } => "settle",
+            Action::Deleted { .. } => "deleted",
             Action::SetAside { .. } => "set-aside",
             Action::PutBack { .. } => "put-back",
             Action::DropLetters { .. } => "drop-letters",

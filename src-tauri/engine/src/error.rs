@@ -87,6 +87,12 @@ codes! {
     WentBack = "went-back",
     /// So many records are gone at once that nothing follows from it without a person.
     ManyDeleted = "many-deleted",
+    /// A row may be about somebody who is in the chart already, and a person has to look.
+    ProbableDouble = "probable-double",
+    /// The row's FHIR id is none.
+    KeyUnusable = "key-unusable",
+    /// The row that a resource was made of does not have its id yet.
+    RowUnlinked = "row-unlinked",
     /// The chart goes on under another patient.
     PatientMerged = "patient-merged",
 
@@ -113,6 +119,12 @@ codes! {
     Rejected = "rejected",
     OutcomeUnknown = "outcome-unknown",
     UniquenessUnproven = "uniqueness-unproven",
+    /// The layout lacks the fields by which changes are found.
+    NotWatched = "not-watched",
+    /// Time stamps are not of the host's clock.
+    DeskClock = "desk-clock",
+    /// Rows without a UUID.
+    RowsUnnamed = "rows-unnamed",
 
     // What stations share
     QueueMissing = "queue-missing",

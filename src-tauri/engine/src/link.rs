@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, civil::DateTime};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     connection::Side,
     kept::{self, Kept},
-    key::{RecordKey, RowUuid, StationId},
+    key::{RecordKey, ResourceId, RowUuid, StationId},
     keys::{CANONICAL_FORM, FieldHash, Hasher, KeyId},
     merge::Base,
     row::{Fields, ModId, RowId},
@@ -91,6 +91,15 @@ pub struct LinkState {
     /// The row's own name. Without one, nothing of this row goes to the chart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<RowUuid>,
+    /// The row's time stamp, when it was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<DateTime>,
+    /// The clinic's own number, allotted for this row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// What a row that had no FHIR id became.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub became: Option<ResourceId>,
     /// The values both sides last agreed on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub base: BTreeMap<String, Base>,

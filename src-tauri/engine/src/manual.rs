@@ -103,7 +103,7 @@ struct Running {
     began: Duration,
     totals: Totals,
     probes: BTreeSet<(FirmId, Side)>,
-    polls: BTreeSet<(FirmId, ResourceType)>,
+    polls: BTreeSet<(FirmId, Side, ResourceType)>,
     /// When the last poll was done.
     polled: Option<Duration>,
     /// Due records were looked for since then, and none was left.
@@ -113,7 +113,7 @@ struct Running {
     /// There are more than are kept by name.
     crowded: bool,
     /// What kept polls from being finished.
-    obstacles: BTreeMap<FirmId, Code>,
+    obstacles: BTreeMap<(FirmId, Side), Code>,
 }
 
 /// What a pass came to, for its result.
@@ -121,7 +121,7 @@ struct Running {
 pub(crate) struct Over {
     pub(crate) totals: Totals,
     pub(crate) complete: bool,
-    pub(crate) obstacles: BTreeMap<FirmId, Code>,
+    pub(crate) obstacles: BTreeMap<(FirmId, Side), Code>,
 }
 
 impl Pass {
@@ -154,7 +154,7 @@ impl Pass {
         by: Option<String>,
         totals: Totals,
         probes: impl Iterator<Item = (FirmId, Side)>,
-        polls: impl Iterator<Item = (FirmId, ResourceType)>,
+        polls: impl Iterator<Item = (FirmId, Side, ResourceType)>,
     ) -> Result<(), Fault> {
         let mut state = self.state();
         if state.running.is_some() {
@@ -189,10 +189,10 @@ impl Pass {
     }
 
     /// A poll that this pass asked for is over, or could not be made.
-    pub(crate) fn polled(&self, firm: &FirmId, resource: &ResourceType, obstacle: Option<Code>) {
+    pub(crate) fn polled(&self, firm: &FirmId, side: Side, resource: &ResourceType, obstacle: Option<Code>) {
         self.tell(|running, _| {
-            running.polls.remove(&(firm.clone(), resource.clone()));
-            running.obstacles.extend(obstacle.map(|code| (firm.clone(), code)));
+            running.polls.remove(&(firm.clone(), side, resource.clone()));
+            running.obstacles.extend(obstacle.map(|code| ((firm.clone(), side), code)));
         });
     }
 
@@ -315,7 +315,8 @@ impl Running {
         if self.probes.iter().any(|(_, side)| *side == Side::FileMaker) {
             Stage::Checking { side: Side::FileMaker }
         } else if self.polled.is_none() {
-            Stage::Checking { side: Side::Fhir }
+            let side = self.polls.iter().map(|(_, side, _)| *side).min().unwrap_or(Side::Fhir);
+            Stage::Checking { side }
         } else {
             Stage::Sending
         }
@@ -335,9 +336,15 @@ mod tests {
         let patient = ResourceType::new("Patient").unwrap();
         let keys: Vec<_> =
             (0..=BY_NAME).filter_map(|number| RecordKey::parse(&format!("north/link/Patient/{number}"))).collect();
-        pass.begin(None, Totals::default(), std::iter::empty(), [(firm.clone(), patient.clone())].into_iter()).unwrap();
+        pass.begin(
+            None,
+            Totals::default(),
+            std::iter::empty(),
+            [(firm.clone(), Side::Fhir, patient.clone())].into_iter(),
+        )
+        .unwrap();
         pass.expect(keys.iter().cloned());
-        pass.polled(&firm, &patient, None);
+        pass.polled(&firm, Side::Fhir, &patient, None);
         pass.nothing_due(clock.elapsed(), std::iter::empty());
         let over = || tokio::time::timeout(Duration::from_secs(1), pass.over());
         for key in &keys {

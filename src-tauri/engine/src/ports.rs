@@ -329,6 +329,9 @@ pub trait ClinicDatabase: Send + Sync + fmt::Debug {
         since: Option<DateTime>,
         page: Option<&PageToken>,
     ) -> Result<RowChanges, Fault>;
+    /// Rows, 50 at most, in which all these fields hold what is named here. A find may give more than that: whoever asks
+    /// compares.
+    async fn alike(&self, table: &Table, fields: &Fields) -> Result<Vec<Row>, Fault>;
     /// Creates a row. The database's unique key guards it: a second one is `Stale` / `RecordChanged`.
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault>;
     /// Changes only these fields, and only if the row still has this version: else `Stale` / `RecordChanged`.

@@ -12,6 +12,7 @@ use crate::{
     key::{FirmId, RecordKey, ResourceType},
     manual::Manual,
     server_clock::WrongClock,
+    status::Missing,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,7 @@ pub struct ConnectionView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollView {
     pub firm: FirmId,
+    pub side: Side,
     pub resource: ResourceType,
     pub every: Duration,
     pub sweep_every: Duration,
@@ -54,6 +56,10 @@ pub struct PollView {
     pub polled: Option<Duration>,
     pub swept: Option<Duration>,
     pub watermark: Option<Timestamp>,
+    /// What a person should know of how changes are found there.
+    pub remark: Option<Code>,
+    /// Rows that are gone, so many that a person has to say what follows.
+    pub missing: Option<Missing>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +67,9 @@ pub struct Totals {
     pub runs: u64,
     pub rows_created: u64,
     pub rows_edited: u64,
-    /// Resources of the chart that were changed.
+    /// Resources of the chart that were made, and changed.
+    #[serde(default)]
+    pub resources_created: u64,
     #[serde(default)]
     pub resources_updated: u64,
     /// Runs that found nothing to write.
@@ -78,7 +86,7 @@ pub struct Totals {
 impl Totals {
     /// Changes that were sent to either side.
     pub fn sent(&self) -> u64 {
-        self.rows_created + self.rows_edited + self.resources_updated
+        self.rows_created + self.rows_edited + self.resources_created + self.resources_updated
     }
 }
 
@@ -110,6 +118,12 @@ pub enum What {
     Updated {
         fields: usize,
     },
+    /// A row's resource was made in the chart.
+    Entered {
+        fields: usize,
+    },
+    /// A row was found to be about a resource of the chart.
+    Linked,
     /// On both sides.
     Merged {
         to_row: usize,
@@ -133,7 +147,15 @@ pub enum What {
 impl What {
     /// Whether something was written.
     pub fn was_sent(&self) -> bool {
-        matches!(self, What::Created { .. } | What::Edited { .. } | What::Updated { .. } | What::Merged { .. })
+        matches!(
+            self,
+            What::Created { .. }
+                | What::Edited { .. }
+                | What::Updated { .. }
+                | What::Merged { .. }
+                | What::Entered { .. }
+                | What::Linked
+        )
     }
 }
 
@@ -328,10 +350,12 @@ impl Snapshot {
     pub fn attention(&self) -> u64 {
         let stopped = |connection: &&ConnectionView| matches!(connection.health, Health::Stopped { .. });
         let stopped = self.connections.iter().filter(stopped).count() as u64;
+        let missing = self.polls.iter().filter(|poll| poll.missing.is_some()).count() as u64;
         self.dead
             + self.leases_overdue
             + self.leases_endless
             + stopped
+            + missing
             + u64::from(self.fatal.is_some())
             + u64::from(self.wrong_clock().is_some())
     }
@@ -428,12 +452,15 @@ mod tests {
             .to_vec();
         well.polls = vec![PollView {
             firm,
+            side: Side::Fhir,
             resource: ResourceType::new("Patient").unwrap(),
             every: Duration::from_secs(10),
             sweep_every: Duration::from_secs(3_600),
             polled: second,
             swept: second,
             watermark: None,
+            remark: None,
+            missing: None,
         }];
         (well.received, well.received_empty, well.counted) = (second, second, second);
         well
@@ -449,9 +476,10 @@ mod tests {
             verdict["is"].as_str().unwrap().to_owned()
         };
         assert_eq!(word(&all_well()), "up-to-date");
-        let troubles: [(&str, Trouble); 23] = [
+        let troubles: [(&str, Trouble); 24] = [
             ("wrong-clock", |s| s.clocks = vec![WrongClock::Here { ahead: -10_800 }]),
             ("needs-attention", |s| s.dead = 1),
+            ("needs-attention", |s| s.polls[0].missing = Some(Missing { rows: 11, of: 20 })),
             ("needs-attention", |s| s.leases_overdue = 1),
             ("needs-attention", |s| s.leases_endless = 1),
             ("needs-attention", |s| s.fatal = Some(Code::DatabaseFull)),

@@ -7,8 +7,11 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    connection::Side,
+    error::Code,
     journal::Latency,
     key::{FirmId, RecordKey, ResourceType},
     ports::Clock,
@@ -34,7 +37,7 @@ pub struct Board {
     /// When the last receive that came back empty was asked: what was sent before and is not in anybody's hands is gone.
     pub emptied: Option<Duration>,
     pub counted: Option<Duration>,
-    pub polls: BTreeMap<(FirmId, ResourceType), Poll>,
+    pub polls: BTreeMap<(FirmId, Side, ResourceType), Poll>,
     /// What was asked before this elapsed time proves nothing: the machine slept since then, or nothing was asked for long.
     awake_since: Duration,
     /// Since it was last taken.
@@ -46,6 +49,30 @@ pub struct Poll {
     pub polled: Option<Duration>,
     pub swept: Option<Duration>,
     pub watermark: Option<Timestamp>,
+    /// What a person should know of how changes are found, by the last poll and by the last sweep.
+    polled_remark: Option<Code>,
+    pub sweep: Swept,
+}
+
+impl Poll {
+    pub fn remark(&self) -> Option<Code> {
+        self.sweep.remark.or(self.polled_remark)
+    }
+}
+
+/// What a complete sweep came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    pub remark: Option<Code>,
+    /// So many rows are gone at once that a person has to say what follows.
+    pub missing: Option<Missing>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    pub rows: u64,
+    /// Of so many that are linked.
+    pub of: u64,
 }
 
 impl Status {
@@ -92,31 +119,43 @@ impl Status {
     }
 
     /// A poll that began at `asked` (elapsed) is complete, here or at another station, and has come so far.
-    pub fn polled(&self, firm: &FirmId, resource: &ResourceType, asked: Duration, watermark: Option<Timestamp>) {
+    pub fn polled(
+        &self,
+        firm: &FirmId,
+        side: Side,
+        resource: &ResourceType,
+        asked: Duration,
+        watermark: Option<Timestamp>,
+        remark: Option<Code>,
+    ) {
         let now = self.clock.elapsed();
         let mut board = self.board();
         if asked >= board.awake_since {
-            let poll = board.polls.entry((firm.clone(), resource.clone())).or_default();
+            let poll = board.polls.entry((firm.clone(), side, resource.clone())).or_default();
             poll.polled = Some(now);
+            poll.polled_remark = remark;
             poll.watermark = watermark.or(poll.watermark);
         }
     }
 
     /// A sweep is complete, here or at another station. It may have begun long ago.
-    pub fn swept(&self, firm: &FirmId, resource: &ResourceType) {
+    pub fn swept(&self, firm: &FirmId, side: Side, resource: &ResourceType, sweep: Swept) {
         let now = self.clock.elapsed();
-        self.board().polls.entry((firm.clone(), resource.clone())).or_default().swept = Some(now);
+        let mut board = self.board();
+        let poll = board.polls.entry((firm.clone(), side, resource.clone())).or_default();
+        poll.swept = Some(now);
+        poll.sweep = sweep;
     }
 
     /// All proof of being up to date is gone, but for sweeps that are not due again yet.
-    pub fn prove_again(&self, sweep_every: impl Fn(&FirmId) -> Duration) {
+    pub fn prove_again(&self, sweep_every: impl Fn(&FirmId, Side) -> Duration) {
         let now = self.clock.elapsed();
         let mut board = self.board();
         board.awake_since = now;
         (board.received, board.received_empty, board.counted) = (None, None, None);
-        for ((firm, _), poll) in &mut board.polls {
+        for ((firm, side, _), poll) in &mut board.polls {
             poll.polled = None;
-            poll.swept = poll.swept.filter(|swept| now.saturating_sub(*swept) <= sweep_every(firm));
+            poll.swept = poll.swept.filter(|swept| now.saturating_sub(*swept) <= sweep_every(firm, *side));
         }
     }
 

@@ -35,7 +35,7 @@ use crate::{
     manual::Pass,
     poll::{Calls, Hinted, Poller},
     ports::{AuditLog, Clock, Ledger, Notes, Queue},
-    reconcile::{Reconciler, resources},
+    reconcile::{Reconciler, watched},
     retry::Budget,
     reveal::{Revealed, Revealer},
     server_clock::Steady,
@@ -198,8 +198,8 @@ struct Supervisor {
     keeper: Arc<Keeper>,
     watch: Arc<Watch>,
     status: Arc<Status>,
-    /// Firm and type of each poller; firm and side of each prober.
-    pollers: Vec<(FirmId, ResourceType)>,
+    /// Firm, side and type of each poller; firm and side of each prober.
+    pollers: Vec<(FirmId, Side, ResourceType)>,
     probers: Vec<(FirmId, Side)>,
     poller_calls: Vec<Arc<Calls>>,
     /// Asks a prober to probe now.
@@ -238,13 +238,14 @@ impl Supervisor {
         }
         let pollers: Vec<_> = firms
             .iter()
-            .flat_map(|(id, firm)| resources(firm).map(|resource| (id.clone(), resource.clone())))
+            .flat_map(|(id, firm)| watched(firm).map(|(side, resource)| (id.clone(), side, resource.clone())))
             .collect();
         let probers: Vec<_> = firms.keys().flat_map(|id| Side::BOTH.map(|side| (id.clone(), side))).collect();
         let (orders, taken_orders) = mpsc::channel(64);
+        let watch = Arc::new(Watch::default());
         Self {
             keeper: Arc::new(Keeper::new(shared.clock.clone(), shared.ledger.clone(), shared.queue.clone())),
-            watch: Arc::new(Watch::default()),
+            watch: watch.clone(),
             status: Arc::new(Status::new(shared.clock.clone())),
             poller_calls: pollers.iter().map(|_| Arc::default()).collect(),
             prober_calls: probers.iter().map(|_| Arc::default()).collect(),
@@ -272,6 +273,8 @@ impl Supervisor {
                 proven: Mutex::default(),
                 watched: Mutex::default(),
                 flagged: Mutex::default(),
+                numbers: tokio::sync::Mutex::default(),
+                others: watch.clone(),
             }),
             shared,
         }
@@ -401,7 +404,7 @@ impl Supervisor {
                 consumer.work(self.gate.subscribe(), &mut *self.taken_orders.lock().await).await
             }
             Worker::Poller(index) => {
-                let (firm, resource) = self.pollers[index].clone();
+                let (firm, side, resource) = self.pollers[index].clone();
                 let poller = Poller {
                     reconciler: self.reconciler.clone(),
                     queue: self.shared.queue.clone(),
@@ -411,7 +414,9 @@ impl Supervisor {
                     pass: self.pass.clone(),
                     calls: self.poller_calls[index].clone(),
                     hinted: Hinted::default(),
+                    orders: self.orders.clone(),
                     firm,
+                    side,
                     resource,
                 };
                 poller.work(self.gate.subscribe()).await

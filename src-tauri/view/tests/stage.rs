@@ -55,12 +55,15 @@ pub(super) fn well() -> Snapshot {
         .to_vec();
     well.polls = vec![PollView {
         firm,
+        side: Side::Fhir,
         resource: ResourceType::new("Patient").unwrap(),
         every: Duration::from_secs(10),
         sweep_every: Duration::from_secs(3600),
         polled: second,
         swept: second,
         watermark: None,
+        remark: None,
+        missing: None,
     }];
     (well.received, well.received_empty, well.counted) = (second, second, second);
     judged(well)

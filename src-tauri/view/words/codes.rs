@@ -39,6 +39,22 @@ pub fn sentence(code: Code) -> &'static str {
             "One side shows an older state than before, like a restored copy. Nothing was written; please look at it."
         }
         Code::ManyDeleted => "Many records are gone at once. Nothing was flagged; please look before it goes on.",
+        Code::ProbableDouble => {
+            "This may be somebody who is in the chart system already. Nothing was made; write the right FHIR id into the FileMaker record, or correct it."
+        }
+        Code::KeyUnusable => {
+            "The FHIR id of this FileMaker record cannot be one. Empty the field, or correct it; nothing was written."
+        }
+        Code::RowUnlinked => "This waits until its FileMaker record has the chart system's id.",
+        Code::NotWatched => {
+            "What the clinic changes here in FileMaker is not found: its layout lacks a field. chart-relay doctor says which."
+        }
+        Code::DeskClock => {
+            "FileMaker's time stamps are not the host's, so the clinic's changes are found late, and none is lost. IT can mend the field."
+        }
+        Code::RowsUnnamed => {
+            "Some FileMaker records have no UUID, so what the clinic changes in them is not found. IT can fill the field."
+        }
         Code::MovedMeanwhile => "This changed after you saw it. Nothing was written; please look again.",
         Code::SignInRefused => "Our sign-in was refused. Only IT can fix this; changes wait here.",
         Code::AccessDenied => "Our account may not do this. Only IT can fix this; changes wait here.",

@@ -234,8 +234,12 @@ pub fn not_heard_from(side: Side, place: &str) -> String {
     format!("{}{place} has not answered since the start. It is being asked.", side_name(side))
 }
 
-pub fn not_polled(resource: &str, silent: Duration) -> String {
-    format!("The chart system has not said for {} what changed ({}).", long(silent), super::resource(resource))
+pub fn not_polled(side: Side, resource: &str, silent: Duration) -> String {
+    let side = match side {
+        Side::Fhir => "The chart system",
+        Side::FileMaker => "FileMaker",
+    };
+    format!("{side} has not said for {} what changed ({}).", long(silent), super::resource(resource))
 }
 
 /// A line of its own for each connection.

@@ -151,6 +151,7 @@ pub fn act_of(begun: &Begun) -> String {
         Some("resume") => "Resumed".to_owned(),
         Some("resync") => "Synced again by hand".to_owned(),
         Some("settle") => "Conflict settled".to_owned(),
+        Some("deleted") => "Missing records said to be deleted".to_owned(),
         Some("retry") => "Tried again".to_owned(),
         Some("set-aside") => "Set aside".to_owned(),
         Some("put-back") => "Put back".to_owned(),

@@ -130,6 +130,10 @@ impl ClinicDatabase for BrokenClinic {
         self.refused(self.1.adopt(table, row, expected, key).await)
     }
 
+    async fn alike(&self, table: &Table, fields: &Fields) -> Result<Vec<Row>, Fault> {
+        self.1.alike(table, fields).await
+    }
+
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {
         let mut created = self.1.create(table, key, fields).await;
         for _ in 0..3 {

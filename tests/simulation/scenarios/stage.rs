@@ -19,12 +19,12 @@ use engine::{
     key::{BootId, FirmId, RecordKey, ResourceId, ResourceType, RowUuid, StationId},
     keys::ClinicKey,
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Owner, Record, Survey, Take, Want},
-    mapping::Mapping,
+    mapping::{self, Inactive, Kind, Mapping, ResourceMapping},
     ports::{
         Changes, ClinicDatabase, Clock, Created, Delivery, Depth, FhirServer, FirmPorts, Identifier, Ledger, Matching,
         Message, PageToken, Queue, Read, Receipt, Resource, RowChanges,
     },
-    row::{Fields, ModId, Row, RowId, Table, Value},
+    row::{ChangeFields, Fields, ModId, Row, RowId, Table, Value},
     settings::{Brake, Firm, PollPlan, Settings},
     snapshot::Snapshot,
     supervisor::{Engine, Shared},
@@ -280,6 +280,10 @@ impl ClinicDatabase for Hooked<MemoryClinic> {
         self.call("clinic.adopt", key, self.inner.adopt(table, row, expected, key)).await
     }
 
+    async fn alike(&self, table: &Table, fields: &Fields) -> Result<Vec<Row>, Fault> {
+        self.call("clinic.alike", &table.layout, self.inner.alike(table, fields)).await
+    }
+
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {
         self.call("clinic.create", key, self.inner.create(table, key, fields)).await
     }
@@ -368,6 +372,41 @@ impl Stage {
             boots: Mutex::default(),
             clock,
         };
+        stage.prove_keys().await;
+        stage
+    }
+
+    /// One firm whose tables are watched, with a mapping that knows people by a number and by their birthday.
+    pub async fn watched() -> Self {
+        let mut stage = Self::with_firms(&[]).await;
+        stage.firms = [(
+            firm("north"),
+            Sides {
+                fhir: MemoryFhir::new(stage.clock.clone()),
+                clinic: MemoryClinic::on_host(stage.clock.clone(), TimeZone::UTC),
+            },
+        )]
+        .into();
+        let text = |field: &str, path: &str| mapping::Rule::new(field, vec![path.parse().unwrap()], Kind::Text);
+        let mut patient = ResourceMapping::new(
+            resource("Patient"),
+            PATIENT,
+            "FhirId",
+            vec![
+                text("LastName", "name[0].family"),
+                text("City", "address[0].city"),
+                text("MRN", "identifier[system=urn:synthetic:mrn].value"),
+                mapping::Rule::new("BirthDate", vec!["birthDate".parse().unwrap()], Kind::Date),
+                mapping::Rule::new("Active", vec!["active".parse().unwrap()], Kind::Flag),
+            ],
+            None,
+            None,
+        );
+        patient.inactive = Some(Inactive { field: "Active".to_owned(), value: Value::Flag(false) });
+        stage.mapping.resources.insert(resource("Patient"), patient);
+        for mapping in stage.mapping.resources.values_mut() {
+            mapping.table.changes = Some(ChangeFields { uuid: "UUID".to_owned(), modified: "ModifiedAt".to_owned() });
+        }
         stage.prove_keys().await;
         stage
     }

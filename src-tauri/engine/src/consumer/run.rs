@@ -56,7 +56,7 @@ impl Run {
         obstacle: &mut Option<Code>,
     ) -> Result<End, Fault> {
         let reconciler = &self.reconciler;
-        if key.kind != Kind::Link {
+        if !key.kind.is_run() {
             return Ok(End::Covered { again: false, pause: Duration::ZERO });
         }
         if let Some(code) = reconciler.connections.blocked(&key.firm) {
@@ -84,7 +84,10 @@ impl Run {
         self.watch.forget(key);
         let held = self.keeper.hold(lease, asked);
         let first_seen = record.wanted.map_or(first_seen, |wanted| wanted.first_seen.min(first_seen));
-        let ran = reconciler.run(&held, &record, first_seen, wish).await;
+        let ran = match key.kind {
+            Kind::Row => reconciler.run_row(&held, &record, first_seen, wish).await,
+            _ => reconciler.run(&held, &record, first_seen, wish).await,
+        };
         self.keeper.let_go(&held);
         let outcome = match ran {
             Ok(outcome) => outcome,
@@ -193,6 +196,11 @@ impl Run {
             Some(What::Created { .. }) => totals.rows_created += 1,
             Some(What::Edited { .. }) => totals.rows_edited += 1,
             Some(What::Updated { .. }) => totals.resources_updated += 1,
+            Some(What::Entered { .. }) => {
+                totals.rows_edited += 1;
+                totals.resources_created += 1;
+            }
+            Some(What::Linked) => totals.rows_edited += 1,
             Some(What::Merged { .. }) => {
                 totals.rows_edited += 1;
                 totals.resources_updated += 1;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jiff::{civil::DateTime, tz::TimeZone};
+use jiff::{SignedDuration, civil::DateTime, tz::TimeZone};
 
 use super::lock;
 use crate::{
@@ -25,6 +25,8 @@ pub struct MemoryClinic {
     sheets: Mutex<BTreeMap<String, Sheet>>,
     /// Whose clock the time stamps are of. Without it the file has no fields for changes.
     host: Option<(Arc<dyn Clock>, TimeZone)>,
+    /// How far the clocks at the desk are ahead, where they and not the host's stamp what people do.
+    desks_ahead: Mutex<SignedDuration>,
     /// A database whose key is not unique and whose edits ask for no version: for tests that must find that out.
     unguarded: bool,
 }
@@ -40,6 +42,7 @@ struct Sheet {
     next: u64,
     rows: BTreeMap<u64, Line>,
     locked: BTreeSet<String>,
+    hidden: bool,
 }
 
 #[derive(Clone)]
@@ -82,8 +85,33 @@ impl MemoryClinic {
 
     /// A person at the desk enters a row. Gives its UUID, by which it can be named as it can by its key once it has one.
     pub fn enter_by_hand(&self, layout: &str, fields: Fields) -> RowUuid {
-        let now = self.host_time();
+        let now = self.desk_time();
         lock(&self.sheets).entry(layout.to_owned()).or_default().add("", fields, now).1
+    }
+
+    /// Somebody changes a field in a way that enters no time stamp: an import. False if there is no such row.
+    pub fn import_by_hand(&self, layout: &str, key: &str, field: &str, value: Value) -> bool {
+        let mut sheets = lock(&self.sheets);
+        let line = sheets.get_mut(layout).and_then(|sheet| sheet.rows.values_mut().find(|line| line.is(key)));
+        line.is_some_and(|line| {
+            line.touch(line.modified);
+            line.fields.insert(field.to_owned(), value);
+            true
+        })
+    }
+
+    /// The account sees none of a layout's rows any more, or sees them again.
+    pub fn hide_by_hand(&self, layout: &str, hidden: bool) {
+        lock(&self.sheets).entry(layout.to_owned()).or_default().hidden = hidden;
+    }
+
+    /// From now on what people do is stamped by the clocks at their desks, which are so far ahead of the host's, or behind it.
+    pub fn set_desk_clocks(&self, ahead: SignedDuration) {
+        *lock(&self.desks_ahead) = ahead;
+    }
+
+    fn desk_time(&self) -> Option<DateTime> {
+        self.host_time()?.checked_add(*lock(&self.desks_ahead)).ok()
     }
 
     /// What the host's clock stamps a row with.
@@ -165,7 +193,7 @@ impl MemoryClinic {
 
     /// A person at the desk changes a field. False if there is no such row.
     pub fn edit_by_hand(&self, layout: &str, key: &str, field: &str, value: Value) -> bool {
-        let now = self.host_time();
+        let now = self.desk_time();
         let mut sheets = lock(&self.sheets);
         let line = sheets.get_mut(layout).and_then(|sheet| sheet.rows.values_mut().find(|line| line.is(key)));
         line.is_some_and(|line| {
@@ -237,7 +265,8 @@ impl ClinicDatabase for MemoryClinic {
     ) -> Result<RowChanges, Fault> {
         self.changes_fields(table)?;
         let sheets = lock(&self.sheets);
-        let rows = sheets.get(&table.layout).map(|sheet| sheet.rows.values()).into_iter().flatten();
+        let rows = sheets.get(&table.layout).filter(|sheet| !sheet.hidden);
+        let rows = rows.map(|sheet| sheet.rows.values()).into_iter().flatten();
         let mut changed: Vec<_> = rows.filter(|line| since.is_none() || line.modified >= since).collect();
         changed.sort_by_key(|line| (line.modified, &line.uuid));
         let from: usize = page.and_then(|page| page.0.parse().ok()).unwrap_or(0);
@@ -250,6 +279,14 @@ impl ClinicDatabase for MemoryClinic {
         });
         let host_time = self.host.as_ref().map(|(clock, _)| clock.now());
         Ok(RowChanges { changes: changes.collect(), next, host_time })
+    }
+
+    async fn alike(&self, table: &Table, fields: &Fields) -> Result<Vec<Row>, Fault> {
+        let sheets = lock(&self.sheets);
+        let rows = sheets.get(&table.layout).map(|sheet| sheet.rows.iter()).into_iter().flatten();
+        let holds = |line: &Line| fields.iter().all(|(field, value)| line.fields.get(field) == Some(value));
+        let alike = rows.filter(|(_, line)| !fields.is_empty() && holds(line));
+        Ok(alike.take(50).map(|(id, line)| self.show(table, *id, line)).collect())
     }
 
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {

@@ -54,6 +54,13 @@ impl MemoryFhir {
         kept.version
     }
 
+    /// The resources of a type that are there now.
+    pub fn all(&self, resource: &ResourceType) -> Vec<(ResourceId, Json)> {
+        let resources = lock(&self.resources);
+        let of_type = resources.iter().filter(|((of, _), _)| of == resource);
+        of_type.filter_map(|((_, id), kept)| Some((id.clone(), kept.json.clone()?))).collect()
+    }
+
     /// What is there now, with its version.
     pub fn current(&self, resource: &ResourceType, id: &ResourceId) -> Option<(u64, Json)> {
         let resources = lock(&self.resources);

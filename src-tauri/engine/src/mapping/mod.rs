@@ -19,6 +19,7 @@ use crate::{
 mod canonical;
 mod element;
 mod inverse;
+mod matching;
 mod path;
 mod place;
 mod shape;
@@ -26,6 +27,7 @@ mod writing;
 
 pub use canonical::{Form, canonical};
 pub use element::is_of_type;
+pub use matching::{ROW_SYSTEM, row_identifier};
 pub use path::{Path, PathError, Selector, Step};
 pub use writing::{Applied, Direction, OneWay, TAG_SYSTEM, sign};
 

@@ -7,7 +7,9 @@
 //! `plan` decides what is to be written, `write` writes it, `deleted` deals with what one side no longer has, `outcome` says how a
 //! run ends.
 
+mod adopt;
 mod deleted;
+mod number;
 mod outcome;
 pub mod plan;
 mod write;
@@ -28,7 +30,7 @@ use crate::{
     error::{Class, Code, Fault},
     key::{FirmId, RecordKey, ResourceType},
     keys::{FieldHash, Hasher, Seal},
-    lease::HeldLease,
+    lease::{HeldLease, Watch},
     ledger::{LedgerError, Record, Want},
     link::{Ended, LinkState, Sight, hashes},
     mapping::{Extracted, ResourceMapping, Skip, Standing, sign},
@@ -111,6 +113,10 @@ pub struct Reconciler {
     pub watched: Mutex<BTreeMap<(RecordKey, Side, u64), Duration>>,
     /// When (elapsed time) this station lately flagged records whose counterpart is gone, by type and the side that lost them.
     pub flagged: Mutex<BTreeMap<(FirmId, ResourceType, Side), VecDeque<Duration>>>,
+    /// Held while a number is allotted: one run at a time within this station.
+    pub numbers: tokio::sync::Mutex<()>,
+    /// The leases of others, as far as known here.
+    pub others: Arc<Watch>,
 }
 
 /// One run of one link.
@@ -373,14 +379,33 @@ impl Run<'_> {
             // It names nobody's chart, so no row can be made of it.
             return Ok(Step::ends(reconciler.dead(state.clone(), Code::ParentMissing)));
         }
+        if let Some(step) = self.comes_from_a_row(state, &resource).await? {
+            return Ok(step);
+        }
+        if let Some(step) = self.has_an_unlinked_row(state, extracted).await? {
+            return Ok(step);
+        }
         if !reconciler.key_is_unique(self.key(), mapping).await? {
             let wait = reconciler.settings.record_open_retry;
             return Ok(Step::ends(reconciler.later(state.clone(), Code::UniquenessUnproven, wait)));
         }
-        let fields = creation(extracted);
+        let mut fields = creation(extracted);
+        if let Some(numbered) = &mapping.table.number {
+            let Some(number) = self.number(state, numbered).await? else {
+                let wait = reconciler.settings.backoff.base;
+                return Ok(Step::ends(reconciler.later(state.clone(), Code::LeaseBusy, wait)));
+            };
+            fields.insert(numbered.field.clone(), Value::Number(number.to_string()));
+        }
         let made = match self.create_row(state, &fields).await? {
             Ok(()) => What::Created { fields: fields.len() },
-            Err(fault) => return Ok(Step::after_write(Side::FileMaker, fault)),
+            Err(fault) => {
+                // If it is not the key that is taken, it is the number: somebody entered it by hand.
+                if fault.class == Class::Stale {
+                    state.number = None;
+                }
+                return Ok(Step::after_write(Side::FileMaker, fault));
+            }
         };
         let version = resource.version;
         Ok(Step::ends(self.agreed(state.clone(), extracted, version, Plan::default(), Some(made))))
@@ -392,6 +417,7 @@ impl Run<'_> {
         let Sides { row, extracted, .. } = sides;
         state.row = Some((row.id.clone(), row.mod_id.clone()));
         state.uuid.clone_from(&row.uuid);
+        state.modified = row.modified;
         let mut plan = plan(sides, state);
         let json = self.written_back(&mut plan, &resource, sides);
         state.base.extend(std::mem::take(&mut plan.agreed));
@@ -475,7 +501,9 @@ pub(crate) fn later(now: Timestamp, wait: Duration) -> Timestamp {
     now.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
-/// The resource types of a mapping, for pollers.
-pub fn resources(firm: &Firm) -> impl Iterator<Item = &ResourceType> {
-    firm.mapping.resources.keys()
+/// What is polled: each resource type of the chart system, and each table that is watched.
+pub fn watched(firm: &Firm) -> impl Iterator<Item = (Side, &ResourceType)> {
+    let tables = firm.mapping.resources.iter().filter(|(_, mapping)| mapping.table.changes.is_some());
+    let chart = firm.mapping.resources.keys().map(|resource| (Side::Fhir, resource));
+    chart.chain(tables.map(|(resource, _)| (Side::FileMaker, resource)))
 }

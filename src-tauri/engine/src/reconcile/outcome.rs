@@ -28,7 +28,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn new(state: LinkState, finish: Finish, notice: Option<Code>, what: Option<What>) -> Self {
+    pub(super) fn new(state: LinkState, finish: Finish, notice: Option<Code>, what: Option<What>) -> Self {
         Self { state, finish, notice, what, refused: None }
     }
 

@@ -218,7 +218,7 @@ impl Run<'_> {
     }
 
     /// Sends one announced write. `Err` inside is the side's fault; its intent is kept only if it may still land.
-    async fn send<T>(
+    pub(super) async fn send<T>(
         &self,
         state: &mut LinkState,
         write: &Write,

@@ -53,9 +53,7 @@ impl Supervisor {
             }
             if std::mem::take(&mut asked) {
                 self.pass.probed(firm, side);
-                if side == Side::Fhir {
-                    self.call_pollers(firm);
-                }
+                self.call_pollers(firm, side);
             }
             let wait = match connections.all().remove(&(firm.clone(), side)).map(|connection| connection.health) {
                 Some(Health::Up) => serves.plan.probe_every / 2,
@@ -72,10 +70,10 @@ impl Supervisor {
         }
     }
 
-    /// For the pass: whether the chart system is there is known now, so it can be asked what changed.
-    fn call_pollers(&self, firm: &FirmId) {
-        for ((of, _), calls) in self.pollers.iter().zip(&self.poller_calls) {
-            if of == firm && self.pass.is_running() {
+    /// For the pass: whether this side is there is known now, so it can be asked what changed.
+    fn call_pollers(&self, firm: &FirmId, side: Side) {
+        for ((of, at, _), calls) in self.pollers.iter().zip(&self.poller_calls) {
+            if of == firm && *at == side && self.pass.is_running() {
                 calls.pass.notify_one();
             }
         }

@@ -48,7 +48,8 @@ impl Supervisor {
     /// Forgets what was proven, and asks at once.
     pub(super) fn prove_again(&self) {
         let firms = &self.reconciler.firms;
-        self.status.prove_again(|firm| firms.get(firm).map(|firm| firm.plan.sweep_every).unwrap_or_default());
+        self.status
+            .prove_again(|firm, side| firms.get(firm).map(|firm| firm.plan_of(side).sweep_every).unwrap_or_default());
         self.reconciler.connections.prove_again();
         self.poller_calls.iter().for_each(|poller| poller.prove.notify_one());
         self.prober_calls.iter().for_each(|prober| prober.notify_one());
@@ -90,16 +91,21 @@ impl Supervisor {
         next.polls = self
             .pollers
             .iter()
-            .map(|(firm, resource)| {
-                let poll = board.polls.get(&(firm.clone(), resource.clone())).cloned().unwrap_or_default();
+            .map(|poller| {
+                let (firm, side, resource) = poller;
+                let poll = board.polls.get(poller).cloned().unwrap_or_default();
+                let plan = self.reconciler.firms.get(firm).map(|firm| *firm.plan_of(*side)).unwrap_or_default();
                 PollView {
                     firm: firm.clone(),
+                    side: *side,
                     resource: resource.clone(),
-                    every: self.reconciler.firms.get(firm).map(|firm| firm.plan.every).unwrap_or_default(),
-                    sweep_every: self.reconciler.firms.get(firm).map(|firm| firm.plan.sweep_every).unwrap_or_default(),
+                    every: plan.every,
+                    sweep_every: plan.sweep_every,
                     polled: ago(poll.polled),
                     swept: ago(poll.swept),
                     watermark: poll.watermark,
+                    remark: poll.remark(),
+                    missing: poll.sweep.missing,
                 }
             })
             .collect();

@@ -15,7 +15,7 @@ use crate::{
     connection::Side,
     consumer::{Ask, Order},
     error::{Class, Code, Fault},
-    key::RecordKey,
+    key::{FirmId, RecordKey, ResourceType},
     ledger::{Filter, Want},
     manual::{Finished, Manual, Obstacle},
     reconcile::{Settling, Wish, plan::Decision},
@@ -57,6 +57,7 @@ impl Supervisor {
             // The field and the side, never a value.
             Action::Settle { key, field, choice, .. } => vec![about(Some(key.clone()), &[field, choice.name()])],
             Action::DropLetters { ids } => ids.iter().map(|id| about(None, &[id])).collect(),
+            Action::Deleted { firm, resource } => vec![about(None, &[firm.as_str(), resource.as_str()])],
             Action::SyncNow | Action::Pause { .. } | Action::Resume => vec![about(None, &[])],
         };
         let keys: Vec<_> = begun.iter().map(|begun| begun.key.clone()).collect();
@@ -114,6 +115,7 @@ impl Supervisor {
                 let seen = (seen.chart, seen.row);
                 self.ask(key, Wish::Settle(Settling { field, seen, decision, person })).await?;
             }
+            Action::Deleted { firm, resource } => self.were_deleted(&firm, &resource, person)?,
             Action::SetAside { keys, .. } => self.set_aside(keys, true, untouched).await?,
             Action::PutBack { keys } => self.set_aside(keys, false, untouched).await?,
             Action::DropLetters { ids } => self.shared.ledger.unbury(&ids).await?,
@@ -151,6 +153,16 @@ impl Supervisor {
                 Decision::Set(value)
             }
         })
+    }
+
+    /// A person says that the rows that are missing were deleted on purpose: they are looked for once more, and each is dealt with.
+    fn were_deleted(&self, firm: &FirmId, resource: &ResourceType, person: Option<String>) -> Result<(), Fault> {
+        let poller = (firm.clone(), Side::FileMaker, resource.clone());
+        let found = self.status.read().polls.get(&poller).is_some_and(|poll| poll.sweep.missing.is_some());
+        let calls = self.pollers.iter().zip(&self.poller_calls).find(|(known, _)| **known == poller);
+        let (_, calls) = calls.filter(|_| found).ok_or_else(|| Fault::new(Class::Permanent, Code::NoLonger))?;
+        calls.were_deleted(person);
+        Ok(())
     }
 
     /// Only what is dead can be set aside; it may have been tried again since it was shown.
@@ -213,8 +225,8 @@ impl Supervisor {
             Ok(Err(_)) | Err(_) => self.publish.borrow().wanted,
         };
         let connections = &self.reconciler.connections;
-        let obstacle = |(firm, side): &(_, Side)| {
-            let polled = over.obstacles.get(firm).filter(|_| *side == Side::Fhir).copied();
+        let obstacle = |(firm, side): &(FirmId, Side)| {
+            let polled = over.obstacles.get(&(firm.clone(), *side)).copied();
             let code = connections.blocked_side(firm, *side).or(polled)?;
             let left = if code == Code::Throttled { connections.quiet_for(firm, *side) } else { None };
             Some(Obstacle { firm: firm.clone(), side: *side, code, left })

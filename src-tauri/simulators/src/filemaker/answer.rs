@@ -4,7 +4,6 @@
 //! client's table [SRC]; HTTP status: blanket rule 500 = FileMaker error, 401 and 400 as listed [DOC], which code goes
 //! with which status was never captured, so the table can be overridden per code ([`Statuses`]) [GEN].
 
-use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
@@ -63,8 +62,6 @@ pub(super) struct Reply {
     pub(super) code: Option<u32>,
     pub(super) content_type: &'static str,
     pub(super) token: Option<String>,
-    /// The web server's clock, which is the host's.
-    pub(super) at: Option<Timestamp>,
     pub(super) body: Vec<u8>,
 }
 
@@ -79,7 +76,6 @@ impl Reply {
             code: Some(code),
             content_type: JSON,
             token: None,
-            at: None,
             body: body.to_string().into_bytes(),
         }
     }
@@ -98,11 +94,11 @@ impl Reply {
 
     pub(super) fn html(status: u16, title: &str) -> Self {
         let body = format!("<html><head><title>{status} {title}</title></head><body><h1>{title}</h1></body></html>");
-        Self { status, code: None, content_type: HTML, token: None, at: None, body: body.into_bytes() }
+        Self { status, code: None, content_type: HTML, token: None, body: body.into_bytes() }
     }
 
     pub(super) fn empty(status: u16) -> Self {
-        Self { status, code: None, content_type: HTML, token: None, at: None, body: Vec::new() }
+        Self { status, code: None, content_type: HTML, token: None, body: Vec::new() }
     }
 
     /// Half of a good answer, as when a proxy gives up in the middle of it.

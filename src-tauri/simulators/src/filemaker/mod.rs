@@ -54,7 +54,6 @@ use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use call::Call;
 use control::Shared;
 use host::World;
-use jiff::fmt::rfc2822;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -148,26 +147,25 @@ async fn receive(shared: Arc<Shared>, request: Request<Body>) -> Outcome {
         slashes,
     );
     let reply = recorded(&shared, &call).await;
-    let now = shared.world().clock.now();
+    let now = {
+        let world = shared.world();
+        world.dates.then(|| world.clock.now())
+    };
     reply.map_or(Outcome::HangUp, |reply| Outcome::Reply(respond(reply, now)))
 }
 
-fn respond(reply: Reply, now: Timestamp) -> Response<Body> {
+/// `now` is the web server's clock, which is the host's; `None`: it does not say.
+fn respond(reply: Reply, now: Option<Timestamp>) -> Response<Body> {
     let mut response = Response::new(Body::from(reply.body));
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
-    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
-    if let Some(date) = date.ok().and_then(|date| HeaderValue::try_from(date).ok()) {
-        headers.insert(header::DATE, date);
-    }
+    // An empty one, or the HTTP library would give the time of this machine.
+    let date = now.and_then(|now| DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()).unwrap_or_default();
+    headers.insert(header::DATE, HeaderValue::try_from(date).unwrap_or(HeaderValue::from_static("")));
     if let Some(token) = reply.token.and_then(|token| HeaderValue::try_from(token).ok()) {
         headers.insert("X-FM-Data-Access-Token", token);
     }
-    // Else the HTTP library would give the time of this machine.
-    let date = reply.at.and_then(|at| rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok());
-    headers
-        .insert(header::DATE, HeaderValue::try_from(date.unwrap_or_default()).unwrap_or(HeaderValue::from_static("")));
     response
 }
 
@@ -179,7 +177,6 @@ async fn recorded(shared: &Shared, call: &Call) -> Option<Reply> {
     let mut note = Note::default();
     let outcome = carry_out(shared, call, &mut note).await;
     let mut world = shared.world();
-    let outcome = outcome.map(|reply| Reply { at: world.dates.then(|| world.clock.now()), ..reply });
     let entry = Entry {
         at: world.clock.now(),
         route: call.route,

@@ -1,0 +1,109 @@
+//! How far a poll has come: a leased record of the ledger, so that one station polls at a time.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Poller, Unfinished};
+use crate::{
+    connection::Side,
+    key::RecordKey,
+    lease::HeldLease,
+    ledger::{Claim, Commit, Finish, Take},
+};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    pub(super) watermark: Option<Timestamp>,
+    /// Versions hinted already, within the overlap, and when the source stamped them.
+    pub(super) seen: BTreeMap<String, Timestamp>,
+}
+
+/// Polls and full comparisons have cursors of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Round {
+    Poll,
+    Sweep,
+}
+
+impl Round {
+    fn cursor(self, side: Side) -> &'static str {
+        match (self, side) {
+            (Round::Poll, Side::Fhir) => "poll",
+            (Round::Sweep, Side::Fhir) => "sweep",
+            (Round::Poll, Side::FileMaker) => "row-poll",
+            (Round::Sweep, Side::FileMaker) => "row-sweep",
+        }
+    }
+}
+
+/// What is known of another station's polls: one that takes the cursor again and again is getting on; one that only keeps
+/// its lease alive may hang, and proves nothing.
+#[derive(Default)]
+pub(super) struct Elsewhere {
+    poll: Option<u64>,
+    sweep: Option<u64>,
+}
+
+impl Elsewhere {
+    pub(super) fn moves_on(&mut self, round: Round, epoch: u64) -> bool {
+        let last = match round {
+            Round::Poll => &mut self.poll,
+            Round::Sweep => &mut self.sweep,
+        };
+        last.replace(epoch) != Some(epoch)
+    }
+}
+
+impl Poller {
+    pub(super) async fn take(&self, round: Round) -> Result<(Arc<HeldLease>, Cursor, u64), Unfinished> {
+        let key = RecordKey::cursor(self.firm.clone(), self.resource.clone(), round.cursor(self.side));
+        let asked = self.reconciler.clock.elapsed();
+        let claim = Claim {
+            owner: self.reconciler.settings.owner.clone(),
+            term: self.reconciler.settings.lease_term,
+            overdue: self.watch.overdue(&key, asked),
+            now: self.reconciler.clock.now(),
+        };
+        match self.reconciler.ledger.take(&key, &claim).await.map_err(Unfinished::Storage)? {
+            Take::Taken(record, lease) => {
+                self.watch.forget(&key);
+                // A cursor that cannot be read begins again from the start: that costs reads and loses nothing.
+                let cursor = serde_json::from_str(&record.state).unwrap_or_default();
+                Ok((self.keeper.hold(lease, asked), cursor, record.generation))
+            }
+            Take::Busy(held) => {
+                self.watch.observe(&key, &held, self.reconciler.clock.elapsed());
+                Err(Unfinished::Busy(held.stamp.epoch))
+            }
+        }
+    }
+
+    /// Frees the lease, with the new state where there is one.
+    pub(super) async fn finish(
+        &self,
+        held: &HeldLease,
+        generation: u64,
+        result: Result<Cursor, Unfinished>,
+    ) -> Result<Cursor, Unfinished> {
+        self.keeper.let_go(held);
+        let now = self.reconciler.clock.now();
+        let commit = |state| Commit { state, finish: Finish::Done, notice: None, generation, first_seen: now, now };
+        match result {
+            Ok(cursor) => {
+                let state = serde_json::to_string(&cursor).expect("a cursor of times and texts has a JSON form");
+                self.reconciler.ledger.commit(&held.lease, commit(state)).await?;
+                Ok(cursor)
+            }
+            Err(unfinished) => {
+                // The mark stays where it was.
+                let key = &held.lease.key;
+                if let Ok(Some(record)) = self.reconciler.ledger.read(key).await {
+                    let _ = self.reconciler.ledger.commit(&held.lease, commit(record.state)).await;
+                }
+                Err(unfinished)
+            }
+        }
+    }
+}
