@@ -227,6 +227,8 @@ pub struct Letter {
     /// In words that quote nothing.
     pub reason: String,
     pub first_seen: Timestamp,
+    /// The ids that it names are kept, so that it can be read again.
+    pub kept: bool,
 }
 
 /// Records looked through at once.
@@ -337,6 +339,7 @@ impl AtWork {
                     code: letter.code,
                     reason: letter.reason,
                     first_seen: letter.first_seen,
+                    kept: !letter.sealed_body.is_empty(),
                 };
                 Answer::DeadLetters { letters: letters.into_iter().take(limit).map(letter).collect(), more }
             }
@@ -446,7 +449,7 @@ async fn unknown(action: &Action, ledger: &dyn engine::ports::Ledger) -> Result<
             return first_unknown(keys, ledger).await;
         }
         Action::Settle { key, .. } => return first_unknown(std::slice::from_ref(key), ledger).await,
-        Action::DropLetters { ids } => {
+        Action::RetryLetters { ids } | Action::DropLetters { ids } => {
             let known = ledger.dead_letters(usize::MAX).await?;
             return Ok(ids.iter().find(|id| !known.iter().any(|letter| letter.id == **id)).cloned());
         }

@@ -4,6 +4,7 @@ use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use engine::{
     error::{Class, Code, Fault},
+    key::FirmId,
     keys::ClinicKey,
     ports::{Clock, Ledger, Queue},
 };
@@ -79,8 +80,12 @@ pub async fn key_is_here(
 #[derive(Debug)]
 pub struct Stores {
     pub queue: Arc<dyn Queue>,
+    /// SQS's own dead-letter queue.
+    pub backstop: Arc<dyn Queue>,
     pub ledger: Arc<dyn Ledger>,
     pub membership: Membership,
+    /// Clinics that only other stations serve.
+    pub elsewhere: Vec<FirmId>,
 }
 
 /// The tables of what stations share.
@@ -89,7 +94,7 @@ pub fn tables(shared: &config::Shared, account: &Account, clock: &Arc<dyn Clock>
     DynamoLedger::new(account, options, clock.clone())
 }
 
-/// The shared queue and ledger, once this station is on their list. While AWS does not answer it waits, and tells `failed` of each
+/// The shared queues and ledger, once this station is on their list. While AWS does not answer it waits, and tells `failed` of each
 /// try.
 pub(crate) async fn stores(
     config: &Config,
@@ -106,14 +111,18 @@ pub(crate) async fn stores(
         station: config.station.id.clone(),
         installation: installation(data).map_err(|_| Fault::new(Class::Fatal, Code::DatabaseUnavailable))?,
     };
-    let url = loop {
+    let firms: Vec<_> = config.firms.iter().map(|firm| firm.id.clone()).collect();
+    let dead = wish(config, shared).dead_letter_queue();
+    let (url, dead, elsewhere) = loop {
         let joined = async {
             let url = sqs::find(account, &shared.queue).await?;
+            let dead = sqs::find(account, &dead).await?;
             ledger.join(&membership.station, &membership.installation, &key.id()).await?;
-            Ok(url)
+            let elsewhere = ledger.serve(&membership.station, &firms).await?;
+            Ok((url, dead, elsewhere))
         };
         match joined.await {
-            Ok(url) => break url,
+            Ok(found) => break found,
             Err(fault @ Fault { class: Class::Away | Class::Wait(_) | Class::Retry, .. }) => {
                 tracing::warn!(%fault, "the shared queue and ledger do not answer; waiting for them");
                 failed(&fault);
@@ -122,8 +131,11 @@ pub(crate) async fn stores(
             Err(fault) => return Err(fault),
         }
     };
-    let options = sqs::Options { url, visibility: config.engine.visibility, figures_every: FIGURES_EVERY };
-    Ok(Stores { queue: Arc::new(SqsQueue::new(account, options, clock.clone())), ledger, membership })
+    let queue = |url| -> Arc<dyn Queue> {
+        let options = sqs::Options { url, visibility: config.engine.visibility, figures_every: FIGURES_EVERY };
+        Arc::new(SqsQueue::new(account, options, clock.clone()))
+    };
+    Ok(Stores { queue: queue(url), backstop: queue(dead), ledger, membership, elsewhere })
 }
 
 #[allow(clippy::disallowed_methods, reason = "a name that no other computer has")]

@@ -9,7 +9,7 @@ use engine::{
     key::{BootId, FirmId, ResourceType, StationId},
     keys::ClinicKey,
     ledger::Owner,
-    ports::{Clock, FirmPorts},
+    ports::{Clock, FirmPorts, Queue},
     settings::{Firm, Settings},
     supervisor::{Engine, Handle, Shared},
 };
@@ -231,24 +231,35 @@ impl Relay {
         let Base { database, lock, owner, key, clock } = base;
         let mut settings = Settings::new(owner, key, rand::random());
         config.engine.apply(&mut settings);
-        let (queue, ledger, roster) = match (&config.shared, stores) {
+        // Where there is only one clinic, every message is about it.
+        let only = config.firms.first().filter(|_| config.firms.len() == 1).map(|firm| firm.id.clone());
+        settings.default_firm = only.clone();
+        let (queue, backstop, ledger, roster): (_, Option<Arc<dyn Queue>>, _, _) = match (&config.shared, stores) {
             (None, _) => {
                 // The embedded queue wakes whoever waits at once, and asking it costs nothing: an empty answer is the proof that
                 // nothing is left in it.
                 settings.receive_wait = RECEIVE_WAIT;
-                (database.queue(), database.ledger(), None)
+                (database.queue(), None, database.ledger(), None)
             }
             // It must not work by itself beside the others.
             (Some(_), None) => {
                 let fault = Fault::new(Class::Stop, Code::NotSetUp).on("the account of [shared]");
                 return Err(WiringError::Shared { fault });
             }
-            (Some(_), Some(stores)) => {
+            (Some(shared), Some(stores)) => {
                 settings.due_every = LOOK_EVERY;
-                (stores.queue, stores.ledger, Some(stores.membership))
+                settings.default_firm = shared.default_firm.clone().or(only.filter(|_| stores.elsewhere.is_empty()));
+                (stores.queue, Some(stores.backstop), stores.ledger, Some(stores.membership))
             }
         };
-        let shared = Shared { clock: clock.clone(), queue, ledger, audit: database.audit(), notes: database.notes() };
+        let shared = Shared {
+            clock: clock.clone(),
+            queue,
+            backstop,
+            ledger,
+            audit: database.audit(),
+            notes: database.notes(),
+        };
         let mut failed: BTreeMap<_, _> = failed.into_iter().collect();
         let firms: BTreeMap<_, _> = config
             .firms

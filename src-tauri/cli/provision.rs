@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     adapters::aws::{
+        apigateway,
         provision::{State, provision},
         template::{self, Role},
     },
@@ -34,6 +35,8 @@ enum Print {
     Cloudformation,
     /// The least that each role must be allowed to do
     Policy,
+    /// A CloudFormation template of an API that takes rest-hooks and puts their ids into the queue
+    Apigateway,
 }
 
 pub async fn run(args: ProvisionArgs, place: &Place) -> ExitCode {
@@ -61,6 +64,11 @@ async fn make(args: ProvisionArgs, place: &Place) -> Result<bool, Box<dyn std::e
         Some(Print::Policy) => {
             let policies = Role::ALL.map(|role| (role.name().to_owned(), template::policy(&wish, role)));
             println!("{}", serde_json::to_string_pretty(&serde_json::Map::from_iter(policies))?);
+            return Ok(true);
+        }
+        Some(Print::Apigateway) => {
+            let firms: Vec<_> = place.config.firms.iter().map(|firm| firm.id.clone()).collect();
+            println!("{}", serde_json::to_string_pretty(&apigateway::template(&wish.queue, &firms))?);
             return Ok(true);
         }
         None => {}

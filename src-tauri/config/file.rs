@@ -137,6 +137,10 @@ pub(super) struct Shared {
     /// The name under which the keychain has the secret of that access key.
     #[schemars(extend("x-form" = "secret-name"))]
     pub(super) secret: Option<String>,
+    /// The clinic that messages belong to which name none, by its id. Not needed where only one clinic is served; where stations
+    /// serve different ones, it must be the same on each.
+    #[schemars(extend("x-form" = "slug"))]
+    pub(super) default_firm: Option<String>,
 }
 
 impl Default for Shared {
@@ -149,6 +153,7 @@ impl Default for Shared {
             prefix: name.into(),
             access_key_id: None,
             secret: None,
+            default_firm: None,
         }
     }
 }

@@ -93,6 +93,8 @@ pub struct Shared {
     pub prefix: String,
     /// Its id and the name of its secret; `None`: AWS's default chain.
     pub access_key: Option<(String, SecretName)>,
+    /// Whose a message is that names no clinic.
+    pub default_firm: Option<FirmId>,
 }
 
 #[derive(Debug, Clone)]

@@ -130,6 +130,7 @@ fn shared(shared: file::Shared, at: &mut At<'_, '_, '_>) -> Shared {
         queue: shared.queue,
         prefix: shared.prefix,
         access_key: shared.access_key_id.zip(secret),
+        default_firm: shared.default_firm.and_then(|firm| FirmId::new(firm).ok()),
     }
 }
 

@@ -381,6 +381,7 @@ fn what_stations_share_is_checked() {
     for (shared, setting, mend) in [
         ("queue = \"https://sqs.example/1/relay\"", "shared.queue", "not its address"),
         ("prefix = \"Relay\"", "shared.prefix", "short name"),
+        ("default-firm = \"North Clinic\"", "shared.default-firm", "short name"),
         ("endpoint = \"http://aws.example\"", "shared.endpoint", "https://"),
         ("access-key-id = \"SYNTHETIC\"", "shared", "Add `secret`"),
         ("secret = \"aws\"", "shared", "Add `access-key-id`"),

@@ -111,6 +111,10 @@ pub fn may(role: Role, action: &Action, settings: &Settings, now: Timestamp, zon
             if keys.len() > FEW { entitled(role, Right::MendMany) } else { Ok(()) }
         }
         Action::Deleted { .. } => entitled(role, Right::MendMany),
+        Action::RetryLetters { ids } => {
+            entitled(role, Right::Mend)?;
+            if ids.len() > FEW { entitled(role, Right::MendMany) } else { Ok(()) }
+        }
         Action::DropLetters { .. } => entitled(role, Right::Drop),
     }
 }
@@ -146,6 +150,8 @@ mod tests {
             (Action::Retry { keys: keys(10) }, "FMI"),
             (Action::Retry { keys: keys(11) }, "MI"),
             (Action::Deleted { firm: keys(1)[0].firm.clone(), resource: keys(1)[0].resource.clone() }, "MI"),
+            (Action::RetryLetters { ids: vec!["1".into()] }, "FMI"),
+            (Action::RetryLetters { ids: vec!["1".into(); 11] }, "MI"),
             (Action::DropLetters { ids: vec!["1".into()] }, "I"),
         ] {
             for (role, letter) in Role::ALL.into_iter().zip("FMCI".chars()) {

@@ -35,6 +35,7 @@ macro_rules! promises {
             a_run_that_ends_dead_waits_for_a_new_mark
             marks_join_to_the_earliest
             what_is_due_comes_in_the_order_it_became_due
+            firms_that_nobody_serves_are_those_that_are_wanted_and_not_ours
             pages_follow_the_order_of_keys
             the_survey_counts
             dead_records_are_put_aside_and_back
@@ -563,6 +564,17 @@ fn letter(id: &str) -> DeadLetter {
         sealed_body: vec![0, 1, 2, 255],
         first_seen: at(3),
     }
+}
+
+async fn firms_that_nobody_serves_are_those_that_are_wanted_and_not_ours(world: impl World) {
+    let ledger = world.ledger();
+    let ours = [firm("north")];
+    assert_eq!(ledger.unserved(&ours).await.unwrap(), []);
+    for of in ["north", "south"] {
+        ledger.want(&[want(&key(&format!("{of}/link/Patient/1")), 5, 5, None)]).await.unwrap();
+    }
+    assert_eq!(ledger.unserved(&ours).await.unwrap(), [firm("south")]);
+    assert_eq!(ledger.unserved(&[firm("north"), firm("south")]).await.unwrap(), []);
 }
 
 async fn letters_are_buried_once(world: impl World) {

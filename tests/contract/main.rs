@@ -9,6 +9,7 @@ mod clinic;
 #[path = "../real/aws/rig.rs"]
 mod emulator;
 mod ledger;
+mod messages;
 mod notes;
 mod proxy;
 mod queue;

@@ -42,6 +42,7 @@ macro_rules! on_both {
         }
     };
 }
+pub(crate) use on_both;
 
 on_both!(
     a_commit_whose_answer_is_lost_is_known_as_our_own

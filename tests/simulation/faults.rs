@@ -187,6 +187,10 @@ impl Ledger for FaultyLedger {
         self.1.due(firm, now, horizon, limit).await
     }
 
+    async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
+        self.1.unserved(ours).await
+    }
+
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault> {
         self.0.reach(Store::Ledger).await?;
         self.1.held().await

@@ -105,6 +105,7 @@ fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
         "late landing",
         "duplicate hint",
         "poison message",
+        "body of another producer",
         "clock off",
         "clock jump",
         "suspend",

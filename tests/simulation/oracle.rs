@@ -9,13 +9,15 @@ use std::{
 
 use engine::{
     audit::AuditId,
+    body::Reader,
     fakes::{MemoryLedger, MemoryQueue},
-    hint,
+    hint::Hint,
     key::{RecordKey, ResourceId, ResourceType, StationId},
     ledger::{Commit, Finish, Lease, Owner},
     ports::{Delivery, Message, Receipt},
     row::{Fields, Value},
 };
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::script::Tally;
@@ -113,7 +115,9 @@ impl Oracle {
         let mut seen = self.seen();
         let step = seen.step;
         for message in messages {
-            let keys = hint::decode(&message.body).map(|hints| hints.iter().map(hint::Hint::key).collect());
+            let keys = Reader { firm: Some(crate::world::firm_id()) }
+                .read(&message.body, Timestamp::UNIX_EPOCH)
+                .map(|hints| hints.iter().map(Hint::key).collect());
             seen.sent.insert(message.id.clone(), (step, keys.unwrap_or_default()));
         }
     }

@@ -4,6 +4,7 @@ mod charts;
 mod cost;
 mod desk;
 mod manual;
+mod messages;
 mod rows;
 mod silence;
 mod stage;

@@ -7,6 +7,7 @@ use engine::error::{Class, Code, Fault};
 use super::{
     Account,
     provision::{Found, State, Wish, provision},
+    sqs,
 };
 use crate::adapters::doctor::Step;
 
@@ -26,7 +27,14 @@ impl Account {
         match found.unwrap_or_else(|_| Err(Fault::new(Class::Away, Code::TimedOut))) {
             Ok(found) => {
                 steps.push(Step::passed("sign-in", ""));
+                let there = |found: &&Found| {
+                    found.what == format!("queue {}", wish.dead_letter_queue()) && found.state != State::Missing
+                };
+                let dead = found.iter().find(there).is_some();
                 steps.extend(found.into_iter().map(step));
+                if dead {
+                    steps.push(self.put_away(wish).await);
+                }
             }
             Err(fault) => {
                 let advice = advice(&fault);
@@ -34,6 +42,25 @@ impl Account {
             }
         }
         steps
+    }
+
+    /// What SQS has moved to the dead-letter queue. The relay empties it; what is in it has come since it last looked.
+    async fn put_away(&self, wish: &Wish) -> Step {
+        let dead = wish.dead_letter_queue();
+        let name = format!("messages in {dead}");
+        match sqs::depth(self, &dead).await {
+            Ok(0) => Step::passed(name, "none"),
+            Ok(count) => Step::warned(
+                name,
+                format!(
+                    "about {count}, received too often without a result; a running relay takes them over within half an hour"
+                ),
+            ),
+            Err(fault) => {
+                let advice = advice(&fault);
+                Step::failed(name, fault, advice)
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Several stations, and requests whose answers are lost and are sent again by the SDK: every write here either may be repeated
 //! or carries the mark by which its own repetition is recognised. Nothing in AWS is compared with a clock of AWS's or ours.
 
+pub mod apigateway;
 mod check;
 pub mod dynamodb;
 mod errors;

@@ -210,7 +210,8 @@ impl SqsQueue {
         let first_sent = system(MessageSystemAttributeName::SentTimestamp)
             .and_then(|millis| Timestamp::from_millisecond(millis.parse().ok()?).ok());
         let receives = system(MessageSystemAttributeName::ApproximateReceiveCount).and_then(|count| count.parse().ok());
-        let id = own(ID).or_else(|| received.message_id.clone()).unwrap_or_default();
+        // The attribute is ours. Whoever else sets one of that name may have put anything into it.
+        let id = own(ID).filter(|id| is_id(id)).or_else(|| received.message_id.clone()).unwrap_or_default();
         let encoded = own(ENCODING).as_deref() == Some(BASE64);
         // Without a receipt it could never be acknowledged; it comes again.
         let receipt = Receipt(received.receipt_handle?);
@@ -245,6 +246,10 @@ fn takes(body: &str) -> bool {
         |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     // Some services end lines in their own way.
     !body.is_empty() && body.chars().all(|c| allowed(c) && c != '\r')
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn decoded(body: &str) -> Option<String> {
@@ -364,4 +369,15 @@ pub async fn find(account: &Account, name: &str) -> Result<String, Fault> {
     let answer = account.sqs().get_queue_url().queue_name(name).send().await;
     let address = answer.map_err(|error| errors::of(&error, "sqs:GetQueueUrl", name))?.queue_url;
     address.ok_or_else(|| Fault::new(Class::Retry, Code::BadAnswer).on(format!("sqs:GetQueueUrl on {name}")))
+}
+
+/// About how many messages a queue of this account holds, by its name.
+pub(super) async fn depth(account: &Account, name: &str) -> Result<u64, Fault> {
+    let names =
+        [QueueAttributeName::ApproximateNumberOfMessages, QueueAttributeName::ApproximateNumberOfMessagesNotVisible];
+    let url = find(account, name).await?;
+    let answer = account.sqs().get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec()));
+    let answer = answer.send().await.map_err(|error| errors::of(&error, "sqs:GetQueueAttributes", name))?;
+    let all = answer.attributes.unwrap_or_default();
+    Ok(names.iter().filter_map(|name| all.get(name)?.parse::<u64>().ok()).sum())
 }

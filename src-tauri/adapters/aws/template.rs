@@ -41,6 +41,12 @@ impl Role {
         }
     }
 
+    /// It is emptied, and nothing is put into it.
+    pub fn dead_letter_actions(self) -> Vec<&'static str> {
+        let never = ["sqs:SendMessage", "sqs:ChangeMessageVisibility"];
+        self.sqs_actions().iter().copied().filter(|action| !never.contains(action)).collect()
+    }
+
     pub fn dynamodb_actions(self) -> &'static [&'static str] {
         match self {
             Role::Sync => &[
@@ -80,7 +86,7 @@ pub fn policy(wish: &Wish, role: Role) -> Json {
     let mut statements = vec![
         json!({ "Sid": "Queue", "Effect": "Allow", "Action": role.sqs_actions(), "Resource": queue(&wish.queue) }),
         json!({
-            "Sid": "DeadLetterQueue", "Effect": "Allow", "Action": ["sqs:GetQueueAttributes", "sqs:GetQueueUrl"],
+            "Sid": "DeadLetterQueue", "Effect": "Allow", "Action": role.dead_letter_actions(),
             "Resource": queue(&wish.dead_letter_queue())
         }),
         json!({ "Sid": "Ledger", "Effect": "Allow", "Action": wide, "Resource": all.collect::<Vec<_>>() }),

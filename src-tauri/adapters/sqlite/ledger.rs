@@ -304,6 +304,18 @@ impl Ledger for SqliteLedger {
         surveys.into_iter().next().ok_or_else(|| fault::corrupt("the tally of records"))
     }
 
+    /// No other station works on this database.
+    async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
+        let wanted = sqlx::query(
+            "SELECT DISTINCT substr(scope, 1, length(scope) - 2) AS firm FROM record
+             WHERE first_seen IS NOT NULL AND dead IS NULL",
+        );
+        let firms = collect(self.records(wanted).await?, |row| {
+            FirmId::new(row.try_get::<String, _>("firm")?).map_err(|_| fault::unreadable("a firm"))
+        })?;
+        Ok(firms.into_iter().filter(|firm| !ours.contains(firm)).collect())
+    }
+
     async fn set_aside(&self, keys: &[RecordKey], aside: bool) -> Result<(), Fault> {
         self.0.0.writer.call(SetAside { keys: keys.iter().map(stored).collect(), aside }).await
     }

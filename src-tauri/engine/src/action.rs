@@ -50,6 +50,10 @@ pub enum Action {
     PutBack {
         keys: Vec<RecordKey>,
     },
+    /// Read these messages again, as the configuration and this program are now.
+    RetryLetters {
+        ids: Vec<String>,
+    },
     /// Throw these unreadable messages away.
     DropLetters {
         ids: Vec<String>,
@@ -135,6 +139,7 @@ impl Action {
             Action::Deleted { .. } => "deleted",
             Action::SetAside { .. } => "set-aside",
             Action::PutBack { .. } => "put-back",
+            Action::RetryLetters { .. } => "retry-letters",
             Action::DropLetters { .. } => "drop-letters",
         }
     }

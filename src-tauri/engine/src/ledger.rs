@@ -146,7 +146,7 @@ pub enum LedgerError {
     Fault(#[from] Fault),
 }
 
-/// A message that could not be read, kept with its reason.
+/// That a message could not be read, with its reason; see [`crate::letters`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The message's id.
@@ -154,7 +154,8 @@ pub struct DeadLetter {
     pub code: Code,
     /// In words that quote nothing.
     pub reason: String,
-    /// The body, sealed under the clinic key: it may be anything.
+    /// The ids that it names, sealed under the clinic key, where they may be read at another time. Else empty: nothing of a body
+    /// that may be anything is kept.
     pub sealed_body: Vec<u8>,
     pub first_seen: Timestamp,
 }

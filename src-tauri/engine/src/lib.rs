@@ -4,8 +4,8 @@
 //! **The way in and out.** [`supervisor::Engine::start`] takes storage, clinics and settings, and starts the workers. People ask through
 //! [`supervisor::Handle::act`]; what is going on comes out as [`snapshot::Snapshot`], whose verdict says "up to date" only as a proof.
 //!
-//! **The way of a change.** [`poll`] finds what changed and sends a [`hint`] into the queue. [`consumer`] makes runs of deliveries and
-//! due records, one at a time for each key. [`reconcile`] is one run: under a [`lease`] it reads both sides, lets [`mapping`] say
+//! **The way of a change.** [`poll`] finds what changed and sends a [`hint`] into the queue, as others may ([`body`](mod@body)). [`consumer`] makes runs of
+//! deliveries and due records, one at a time for each key. [`reconcile`] is one run: under a [`lease`] it reads both sides, lets [`mapping`] say
 //! what the resource means for the row, merges field by field ([`merge`](mod@merge)) on keyed hashes ([`keys`]), and writes what differs, announced
 //! by an intent ([`link`]) and an [`audit`] entry. Creating rows needs a [`proof`] that their key is unique.
 //!
@@ -18,6 +18,8 @@
 
 pub mod action;
 pub mod audit;
+pub mod backstop;
+pub mod body;
 pub mod chance;
 pub mod connection;
 pub mod consumer;
@@ -32,6 +34,7 @@ pub mod key;
 pub mod keys;
 pub mod lease;
 pub mod ledger;
+pub mod letters;
 pub mod link;
 pub mod manual;
 pub mod mapping;

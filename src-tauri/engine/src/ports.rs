@@ -108,6 +108,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault>;
+    /// Firms of which something is wanted (or was), that are none of `ours`, and that no other station serves: nobody would ever run
+    /// it.
+    async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault>;
     /// All leases held, for whoever watches for overdue ones. One that was never renewed may be missing where it costs a write
     /// to list it, unless this station has met it.
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault>;
@@ -127,7 +130,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     async fn survey(&self) -> Result<Survey, Fault>;
     /// Puts dead records aside (or back). Records that are not dead stay as they are.
     async fn set_aside(&self, keys: &[RecordKey], aside: bool) -> Result<(), Fault>;
-    /// Keeps a message that could not be read. The same id again changes nothing.
+    /// Keeps that a message could not be read. The same id again changes nothing.
     async fn bury(&self, letter: DeadLetter) -> Result<(), Fault>;
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Fault>;
     /// Forgets dead letters, because they were sent again or thrown away by a person.

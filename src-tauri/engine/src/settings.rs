@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::{
-    connection::Side, keys::ClinicKey, ledger::Owner, mapping::Mapping, ports::FirmPorts, retry::Backoff,
+    connection::Side, key::FirmId, keys::ClinicKey, ledger::Owner, mapping::Mapping, ports::FirmPorts, retry::Backoff,
     snapshot::Limits,
 };
 
@@ -103,6 +103,8 @@ pub struct Settings {
     pub longest_wait: Duration,
     /// How long a drain waits for what runs.
     pub drain_grace: Duration,
+    /// Whose a message is that names no clinic.
+    pub default_firm: Option<FirmId>,
     pub limits: Limits,
 }
 
@@ -123,6 +125,7 @@ impl Settings {
             not_found_patience: Duration::from_secs(10 * 60),
             longest_wait: Duration::from_secs(60 * 60),
             drain_grace: Duration::from_secs(20),
+            default_firm: None,
             limits: Limits::default(),
         }
     }

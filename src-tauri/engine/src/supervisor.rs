@@ -24,6 +24,8 @@ use self::publisher::Chronicle;
 use crate::{
     action::{Action, Asked},
     audit::Outcome,
+    backstop::Backstop,
+    body::Reader,
     chance::Chance,
     connection::{Connections, Side},
     consumer::{Consumer, Order},
@@ -32,6 +34,7 @@ use crate::{
     key::{FirmId, RecordKey, ResourceType},
     keys::{Hasher, Pseudonyms, Seal},
     lease::{Keeper, Watch},
+    letters::Letters,
     manual::Pass,
     poll::{Calls, Hinted, Poller},
     ports::{AuditLog, Clock, Ledger, Notes, Queue},
@@ -59,6 +62,8 @@ pub enum Gate {
 pub struct Shared {
     pub clock: Arc<dyn Clock>,
     pub queue: Arc<dyn Queue>,
+    /// Where the queue's vendor puts what was received too often without a result.
+    pub backstop: Option<Arc<dyn Queue>>,
     pub ledger: Arc<dyn Ledger>,
     pub audit: Arc<dyn AuditLog>,
     pub notes: Arc<dyn Notes>,
@@ -74,6 +79,7 @@ enum Worker {
     Poller(usize),
     Prober(usize),
     Publisher,
+    Backstop,
 }
 
 /// What is done when a worker ends.
@@ -93,7 +99,7 @@ impl Worker {
             Worker::Consumer => (true, Duration::from_secs(1)),
             Worker::Poller(_) => (true, Duration::from_secs(5)),
             Worker::LeaseRenewal | Worker::DeliveryRenewal | Worker::LeaseWatch => (false, Duration::from_millis(200)),
-            Worker::Prober(_) => (false, Duration::from_secs(5)),
+            Worker::Prober(_) | Worker::Backstop => (false, Duration::from_secs(5)),
             Worker::Publisher => (false, Duration::from_secs(1)),
         };
         Policy { finishes, restart_after }
@@ -205,6 +211,7 @@ struct Supervisor {
     /// Asks a prober to probe now.
     prober_calls: Vec<Arc<Notify>>,
     pass: Arc<Pass>,
+    letters: Letters,
     orders: mpsc::Sender<Order>,
     taken_orders: Arc<tokio::sync::Mutex<mpsc::Receiver<Order>>>,
     gate: watch::Sender<Gate>,
@@ -243,7 +250,14 @@ impl Supervisor {
         let probers: Vec<_> = firms.keys().flat_map(|id| Side::BOTH.map(|side| (id.clone(), side))).collect();
         let (orders, taken_orders) = mpsc::channel(64);
         let watch = Arc::new(Watch::default());
+        let letters = Letters {
+            reader: Reader { firm: settings.default_firm.clone() },
+            seal: Seal::new(&settings.clinic_key),
+            ledger: shared.ledger.clone(),
+            clock: shared.clock.clone(),
+        };
         Self {
+            letters,
             keeper: Arc::new(Keeper::new(shared.clock.clone(), shared.ledger.clone(), shared.queue.clone())),
             watch: watch.clone(),
             status: Arc::new(Status::new(shared.clock.clone())),
@@ -270,6 +284,7 @@ impl Supervisor {
                 seal: Seal::new(&settings.clinic_key),
                 settings,
                 firms,
+                unserved: Mutex::default(),
                 proven: Mutex::default(),
                 watched: Mutex::default(),
                 flagged: Mutex::default(),
@@ -296,6 +311,7 @@ impl Supervisor {
         let all =
             [Worker::Consumer, Worker::LeaseRenewal, Worker::DeliveryRenewal, Worker::LeaseWatch, Worker::Publisher]
                 .into_iter()
+                .chain(this.shared.backstop.is_some().then_some(Worker::Backstop))
                 .chain((0..this.pollers.len()).map(Worker::Poller))
                 .chain((0..this.probers.len()).map(Worker::Prober));
         let mut finishing = 0_usize;
@@ -399,7 +415,7 @@ impl Supervisor {
                     watch: self.watch.clone(),
                     status: self.status.clone(),
                     pass: self.pass.clone(),
-                    seal: Seal::new(&self.reconciler.settings.clinic_key),
+                    letters: self.letters.clone(),
                 };
                 consumer.work(self.gate.subscribe(), &mut *self.taken_orders.lock().await).await
             }
@@ -429,6 +445,11 @@ impl Supervisor {
                 Ok(())
             }
             Worker::Publisher => self.publish().await,
+            Worker::Backstop => {
+                let Some(queue) = self.shared.backstop.clone() else { return Ok(()) };
+                let chance = self.reconciler.chance.clone();
+                Backstop { queue, letters: self.letters.clone(), chance }.work(self.gate.subscribe()).await
+            }
         }
     }
 

@@ -32,6 +32,7 @@ fn letter() -> Letter {
         code: Code::Malformed,
         reason: "the message holds no hint".to_owned(),
         first_seen: at("2026-03-02T15:00:00Z"),
+        kept: false,
     }
 }
 

@@ -5,8 +5,12 @@ use engine::error::Code;
 /// One sentence for the front desk.
 pub fn sentence(code: Code) -> &'static str {
     match code {
-        Code::Malformed => "A message could not be read. It is kept for IT; nothing else waits for it.",
-        Code::UnknownFirm => "A change is for a clinic that this station does not serve. IT can add the clinic.",
+        Code::Malformed => {
+            "A message could not be read. Nothing else waits for it, and the next full comparison finds what it announced."
+        }
+        Code::UnknownFirm => {
+            "A change is for a clinic that this station does not serve. Another station may carry it over; if none serves the clinic, IT can add it."
+        }
         Code::NotMapped => "A kind of record arrived that nobody has mapped. IT can add a mapping.",
         Code::RecordOpen => "Someone has this record open in FileMaker. We keep trying by ourselves.",
         Code::RecordChanged => "This record kept changing while we worked on it. We try again.",

@@ -125,6 +125,10 @@ impl Ledger for BrokenLedger {
         self.ledger.due(firm, now, horizon, limit).await
     }
 
+    async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
+        self.ledger.unserved(ours).await
+    }
+
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault> {
         let mut held = self.ledger.held().await?;
         if self.defect == Defect::OnlyTheListIsWatched {

@@ -8,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use engine::{
+    body::Reader,
     error::Fault,
     hint,
     ports::{Delivery, Depth, Message, Queue, Receipt},
@@ -60,7 +61,7 @@ impl Queue for BrokenQueue {
         }
         if self.defect == Defect::PatientOnly {
             for delivery in &mut deliveries {
-                let Ok(mut hints) = hint::decode(&delivery.body) else { continue };
+                let Ok(mut hints) = Reader { firm: Some(crate::world::firm_id()) }.read(&delivery.body, delivery.first_sent) else { continue };
                 for hint in &mut hints {
                     hint.resource = crate::world::resource("Patient");
                 }

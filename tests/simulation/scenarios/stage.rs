@@ -176,6 +176,10 @@ impl Ledger for Hooked<MemoryLedger> {
         self.call("ledger.due", firm, self.inner.due(firm, now, horizon, limit)).await
     }
 
+    async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
+        self.call("ledger.unserved", ours.len(), self.inner.unserved(ours)).await
+    }
+
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault> {
         self.call("ledger.held", "", self.inner.held()).await
     }
@@ -312,6 +316,8 @@ pub struct Sides {
 pub struct Stage {
     pub clock: Arc<FakeClock>,
     pub queue: Arc<MemoryQueue>,
+    /// A dead-letter queue of SQS, for stations that boot from now on.
+    pub backstop: Option<Arc<MemoryQueue>>,
     pub ledger: Arc<MemoryLedger>,
     pub audit: Arc<MemoryAudit>,
     pub firms: BTreeMap<FirmId, Sides>,
@@ -360,6 +366,7 @@ impl Stage {
             |name: &&str| (firm(name), Sides { fhir: MemoryFhir::new(clock.clone()), clinic: MemoryClinic::new() });
         let stage = Self {
             queue: MemoryQueue::new(clock.clone(), VISIBILITY),
+            backstop: None,
             ledger: MemoryLedger::new(),
             audit: MemoryAudit::new(),
             firms: firms.iter().map(sides).collect(),
@@ -452,6 +459,10 @@ impl Stage {
         let shared = Shared {
             clock: self.clock.clone(),
             queue: Arc::new(self.hooked(station.to_owned(), &self.queue)),
+            backstop: self
+                .backstop
+                .as_ref()
+                .map(|backstop| -> Arc<dyn Queue> { Arc::new(self.hooked(format!("{station}/backstop"), backstop)) }),
             ledger: Arc::new(self.hooked(station.to_owned(), &self.ledger)),
             audit: self.audit.clone(),
             notes: self.notes.clone(),

@@ -20,6 +20,18 @@ use super::{
 };
 use crate::script::{Script, Store};
 
+/// Bodies that no reader takes, whoever wrote them.
+const POISON: [&str; 8] = [
+    "",
+    "{",
+    "not json",
+    r#"{"v":9,"hints":[]}"#,
+    r#"{"patientId":"p1","name":"SYNTHETIC"}"#,
+    r#"{"resourceType":"Patient","name":[{"family":"SYNTHETIC"}]}"#,
+    r#"{"TopicArn":"arn:synthetic","Message":"SYNTHETIC"}"#,
+    r#"{"v":1,"hints":[{"resource":"Patient","id":"p/1"}]}"#,
+];
+
 pub(super) fn press(engine: &Engine, action: Action) {
     let handle = engine.handle.clone();
     tokio::spawn(async move { handle.act(action, Some("maria".to_owned())).await });
@@ -141,9 +153,19 @@ impl World {
     pub(super) fn hint(&mut self, of: &ResourceType, id: &ResourceId, times: u32) {
         let messages: Vec<_> = (0..times)
             .map(|time| {
-                let body = json!({"v": 1, "hints": [{
-                    "firm": firm_id(), "resource": of, "id": id, "origin": "push", "at": self.server_clock.now(),
-                }]});
+                let shape = self.script.draw(|rng| rng.random_range(0..10));
+                let body = match shape {
+                    // As other producers write them.
+                    0 => json!({ "resourceType": of, "id": id, "name": [{ "family": "SYNTHETIC".repeat(5_000) }] }),
+                    1 => json!({ "v": 1, "hints": [{ "resource": of, "id": id }] }),
+                    2 if of.as_str() == "Patient" => json!({ "patientId": id }),
+                    _ => json!({"v": 1, "hints": [{
+                        "firm": firm_id(), "resource": of, "id": id, "origin": "push", "at": self.server_clock.now(),
+                    }]}),
+                };
+                if shape < 2 {
+                    self.script.count("body of another producer");
+                }
                 Message { id: format!("push-{}-{time}", self.edits), group: of.to_string(), body: body.to_string() }
             })
             .collect();
@@ -153,7 +175,7 @@ impl World {
 
     fn poison(&mut self) {
         self.edits += 1;
-        let body = self.script.draw(|rng| ["", "{", "not json", r#"{"v":9,"hints":[]}"#].choose(rng).copied());
+        let body = self.script.draw(|rng| POISON.choose(rng).copied());
         let body = body.unwrap_or_default().to_owned();
         self.script.count("poison message");
         self.send(vec![Message { id: format!("poison-{}", self.edits), group: "poison".into(), body }]);

@@ -198,6 +198,7 @@ impl World {
         let seed = self.plan.seed.wrapping_mul(31).wrapping_add(u64::from(running.boots) * 7 + number as u64);
         let mut settings = Settings::new(owner, ClinicKey::from_bytes([9; 32]), seed);
         settings.runs = 4;
+        settings.default_firm = Some(firm_id());
         let mut plan = PollPlan::default();
         let mut mapping = mapping();
         let mut queue: Arc<dyn Queue> = Arc::new(FaultyQueue(station.clone(), self.queue.clone(), self.ledger.clone()));
@@ -219,7 +220,7 @@ impl World {
         }
         let firm = Firm { ports, mapping, zone: TimeZone::UTC, plan, rows: plan, brake: Brake::default() };
         let notes = running.notes.clone();
-        let shared = Shared { clock: station.clock.clone(), queue, ledger, audit, notes };
+        let shared = Shared { clock: station.clock.clone(), queue, backstop: None, ledger, audit, notes };
         running.engine = Some(Engine::start(shared, [(firm_id(), firm)].into(), settings));
     }
 

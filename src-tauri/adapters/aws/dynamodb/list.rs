@@ -107,8 +107,22 @@ impl DynamoLedger {
         Ok(due.into_iter().map(|(_, key, first_seen)| (key, first_seen)).collect())
     }
 
-    /// The firms that have records, in order.
+    /// The firms on the list, in order, and how many links each has.
     async fn listed_firms(&self) -> Result<Vec<(FirmId, u64)>, Fault> {
+        let links = |(firm, item): (FirmId, Item)| Ok((firm, item::count(&item, "links")?));
+        let mut firms = self.firm_list().await?.into_iter().map(links).collect::<Result<Vec<_>, Fault>>()?;
+        firms.sort();
+        Ok(firms)
+    }
+
+    /// The firms on the list, and the names of the stations that serve each.
+    pub(super) async fn serving(&self) -> Result<Vec<(FirmId, Vec<String>)>, Fault> {
+        let stations =
+            |item: &Item| item.get("stations").and_then(|names| names.as_ss().ok()).cloned().unwrap_or_default();
+        Ok(self.firm_list().await?.into_iter().map(|(firm, item)| (firm, stations(&item))).collect())
+    }
+
+    async fn firm_list(&self) -> Result<Vec<(FirmId, Item)>, Fault> {
         let mut firms = Vec::new();
         let mut after = None;
         loop {
@@ -116,14 +130,13 @@ impl DynamoLedger {
             let call = self.client.scan().table_name(table).consistent_read(true).set_exclusive_start_key(after);
             let page =
                 call.send().await.map_err(|error| self.list_is_gone(errors::of(&error, "dynamodb:Scan", table)))?;
-            for item in page.items() {
-                let name = item::string(item, "firm")?.ok_or_else(|| item::unreadable("firm"))?;
+            for item in page.items.unwrap_or_default() {
+                let name = item::string(&item, "firm")?.ok_or_else(|| item::unreadable("firm"))?;
                 let firm = FirmId::new(name.clone()).map_err(|_| item::unreadable("firm"))?;
-                firms.push((firm, item::count(item, "links")?));
+                firms.push((firm, item));
             }
             after = page.last_evaluated_key;
             if after.is_none() {
-                firms.sort();
                 return Ok(firms);
             }
         }

@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use engine::{
     error::{Class, Code, Fault},
-    key::{FirmId, Kind, RecordKey},
+    key::{FirmId, Kind, RecordKey, StationId},
     ledger::{Claim, Commit, DeadLetter, Filter, Finish, Held, Lease, LedgerError, Record, Survey, Take, Want, Wanted},
     ports::{Clock, Ledger},
 };
@@ -65,6 +65,8 @@ pub struct DynamoLedger {
     tables: Tables,
     figures_every: Duration,
     clock: Arc<dyn Clock>,
+    /// Who we are, once that was said.
+    station: Mutex<Option<StationId>>,
     /// Firms that are on the list of firms for certain.
     firms: Mutex<BTreeSet<FirmId>>,
     /// Leases of others that we met, which the index may not hold.
@@ -95,6 +97,7 @@ impl DynamoLedger {
             tables: Tables::new(&options.prefix),
             figures_every: options.figures_every,
             clock,
+            station: Mutex::default(),
             firms: Mutex::default(),
             met: Mutex::default(),
             surveyed: Mutex::default(),
@@ -404,6 +407,23 @@ impl Ledger for DynamoLedger {
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
         self.look_for_due(firm, now, horizon, limit).await
+    }
+
+    async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
+        // Said again, where the list was deleted and made anew.
+        let us = lock(&self.station).clone();
+        let alone =
+            |(firm, stations): (FirmId, Vec<String>)| (stations.is_empty() && !ours.contains(&firm)).then_some(firm);
+        let serving = self.serving().await?;
+        if let Some(us) = us {
+            let listed = |firm: &&FirmId| {
+                serving.iter().any(|(known, stations)| known == *firm && stations.contains(&us.to_string()))
+            };
+            if !ours.iter().all(|firm| listed(&firm)) {
+                self.serve(&us, ours).await?;
+            }
+        }
+        Ok(serving.into_iter().filter_map(alone).collect())
     }
 
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault> {

@@ -4,7 +4,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use engine::{
     error::{Class, Code, Fault},
-    key::StationId,
+    key::{FirmId, StationId},
     keys::KeyId,
 };
 use jiff::Timestamp;
@@ -130,6 +130,31 @@ impl DynamoLedger {
             }
             Err(error) => Err(errors::of(&error, "dynamodb:DeleteItem", table)),
         }
+    }
+
+    /// Says on the list of firms which of them this station serves, and which it serves no more. Answers with the firms that only
+    /// others serve.
+    pub async fn serve(&self, station: &StationId, firms: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
+        *super::lock(&self.station) = Some(station.clone());
+        let table = &self.tables.firm;
+        let us = |expression| Change::new(expression).value(":us", AttributeValue::Ss(vec![station.to_string()]));
+        for firm in firms {
+            let _ = self.update(table, [("firm", text(firm))], us("ADD #stations :us")).await?;
+        }
+        let mut elsewhere = Vec::new();
+        for (firm, mut stations) in self.serving().await? {
+            if firms.contains(&firm) {
+                continue;
+            }
+            if stations.contains(&station.to_string()) {
+                let _ = self.update(table, [("firm", text(&firm))], us("DELETE #stations :us")).await?;
+                stations.retain(|one| one != station.as_str());
+            }
+            if !stations.is_empty() {
+                elsewhere.push(firm);
+            }
+        }
+        Ok(elsewhere)
     }
 }
 

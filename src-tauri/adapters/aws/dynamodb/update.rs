@@ -98,6 +98,7 @@ impl Change {
                 "SET" => "SET",
                 "ADD" => "ADD",
                 "REMOVE" => "REMOVE",
+                "DELETE" => "DELETE",
                 _ => {
                     words.push(word);
                     continue;
@@ -169,6 +170,7 @@ mod tests {
         let change =
             Change::new("SET #state = :state ADD #epoch :one").remove("#boot").marked(Some(&firm)).notice(None);
         assert_eq!(change.text(), "ADD #epoch :one REMOVE #boot, #notice SET #state = :state, #marked = :marked");
+        assert_eq!(Change::new("DELETE #stations :us").text(), "DELETE #stations :us");
         let names = names(&[&change.text()]);
         assert_eq!(names.len(), 5);
         assert_eq!(names["#state"], "state");

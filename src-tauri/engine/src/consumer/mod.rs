@@ -7,8 +7,8 @@
 mod run;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -22,17 +22,20 @@ use tokio::{
 use self::run::Run;
 use crate::{
     error::{Class, Code, Fault},
-    hint::{self, Hint},
+    hint::Hint,
     key::{FirmId, RecordKey},
-    keys::Seal,
     lease::{Keeper, Watch},
-    ledger::{DeadLetter, Want},
+    ledger::Want,
+    letters::Letters,
     manual::Pass,
     ports::{Delivery, Queue, Receipt},
     reconcile::{Reconciler, Wish},
     status::Status,
     supervisor::Gate,
 };
+
+/// Between questions which firms nobody serves.
+const UNSERVED_EVERY: Duration = Duration::from_secs(60);
 
 /// A wish of a person that some keys be run now.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub struct Consumer {
     pub watch: Arc<Watch>,
     pub status: Arc<Status>,
     pub pass: Arc<Pass>,
-    pub seal: Seal,
+    pub letters: Letters,
 }
 
 /// A key that is to run or runs.
@@ -98,6 +101,10 @@ struct Desk {
     asks: BTreeMap<RecordKey, VecDeque<Ask>>,
     /// Keys not to be looked at again before this elapsed time: somebody else is at work on them.
     postponed: BTreeMap<RecordKey, Duration>,
+    /// When (elapsed) it is asked again which firms nobody serves.
+    ask_unserved: Duration,
+    /// Those that nobody served when it was last asked.
+    suspected: BTreeSet<FirmId>,
 }
 
 /// A receive's answer, with the elapsed time at which it was asked.
@@ -118,6 +125,8 @@ impl Consumer {
             done: Vec::new(),
             asks: BTreeMap::new(),
             postponed: BTreeMap::new(),
+            ask_unserved: Duration::ZERO,
+            suspected: BTreeSet::new(),
         };
         let mut runs: Runs = JoinSet::new();
         let mut receiving: Option<BoxFuture<'_, Received>> = None;
@@ -216,7 +225,7 @@ impl Consumer {
         let mut blocked: Vec<(Receipt, Vec<Want>)> = Vec::new();
         for delivery in deliveries {
             self.keeper.keep(delivery.receipt.clone());
-            match hint::decode(&delivery.body) {
+            match self.letters.reader.read(&delivery.body, delivery.first_sent) {
                 Ok(hints) => {
                     self.status.count(|totals| totals.hints += hints.len() as u64);
                     if let Some(wants) = self.all_blocked(&hints) {
@@ -230,7 +239,13 @@ impl Consumer {
                         }
                     }
                 }
-                Err(malformed) => self.bury(desk, delivery, &malformed).await?,
+                Err(unread) => {
+                    let buried = self.letters.bury(delivery.id, delivery.first_sent, &unread, "").await;
+                    match buried {
+                        Ok(()) => desk.done.push(delivery.receipt),
+                        Err(fault) => self.not_covered([delivery.receipt].into_iter(), fault)?,
+                    }
+                }
             }
         }
         if !blocked.is_empty() {
@@ -247,32 +262,16 @@ impl Consumer {
         Ok(())
     }
 
-    /// Where the connections of every hint's firm are blocked, its records are marked wanted instead of run.
+    /// Where every hint's firm is blocked, its records are marked wanted instead of run.
     fn all_blocked(&self, hints: &[Hint]) -> Option<Vec<Want>> {
         let now = self.reconciler.clock.now();
         hints
             .iter()
             .map(|hint| {
-                let code = self.reconciler.connections.blocked(&hint.firm)?;
+                let code = self.reconciler.blocked(&hint.firm)?;
                 Some(Want { key: hint.key(), first_seen: hint.at, not_before: now, waits_for: Some(code) })
             })
             .collect()
-    }
-
-    async fn bury(&self, desk: &mut Desk, delivery: Delivery, malformed: &hint::Malformed) -> Result<(), Fault> {
-        tracing::warn!(message = delivery.id, %malformed, "a message could not be read");
-        let letter = DeadLetter {
-            sealed_body: self.seal.seal(&delivery.id, delivery.body.as_bytes()),
-            id: delivery.id,
-            code: Code::Malformed,
-            reason: malformed.to_string(),
-            first_seen: delivery.first_sent,
-        };
-        match self.reconciler.ledger.bury(letter).await {
-            Ok(()) => desk.done.push(delivery.receipt),
-            Err(fault) => self.not_covered([delivery.receipt].into_iter(), fault)?,
-        }
-        Ok(())
     }
 
     /// These deliveries come again by themselves.
@@ -312,14 +311,18 @@ impl Consumer {
         let elapsed = reconciler.clock.elapsed();
         reconciler.budget.tick(elapsed);
         desk.postponed.retain(|_, until| *until > elapsed);
-        let firms: Vec<&FirmId> =
-            reconciler.firms.keys().filter(|firm| reconciler.connections.blocked(firm).is_none()).collect();
+        if desk.ask_unserved <= elapsed && self.ask_unserved(&mut desk.suspected).await? {
+            desk.ask_unserved = elapsed + UNSERVED_EVERY;
+        }
+        let mut firms: Vec<FirmId> =
+            reconciler.unserved.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        firms.extend(reconciler.firms.keys().filter(|firm| reconciler.blocked(firm).is_none()).cloned());
         let share = room.div_ceil(firms.len().max(1));
         let (mut more, mut none) = (false, true);
         for firm in firms {
             let limit = share + desk.postponed.len() + desk.active.len();
             let now = reconciler.clock.now();
-            match reconciler.ledger.due(firm, now, reconciler.settings.longest_wait, limit).await {
+            match reconciler.ledger.due(&firm, now, reconciler.settings.longest_wait, limit).await {
                 Ok(due) => {
                     let fresh = due
                         .into_iter()
@@ -343,6 +346,26 @@ impl Consumer {
             self.pass.nothing_due(elapsed, desk.active.keys());
         }
         Ok(more)
+    }
+
+    /// Finds out which firms nobody serves: those of which that is so twice in a row, since a station says again and again what it
+    /// serves. False where the ledger did not answer.
+    async fn ask_unserved(&self, suspected: &mut BTreeSet<FirmId>) -> Result<bool, Fault> {
+        let ours: Vec<_> = self.reconciler.firms.keys().cloned().collect();
+        match self.reconciler.ledger.unserved(&ours).await {
+            Ok(firms) => {
+                let firms: BTreeSet<_> = firms.into_iter().collect();
+                *self.reconciler.unserved.lock().unwrap_or_else(PoisonError::into_inner) =
+                    firms.intersection(suspected).cloned().collect();
+                *suspected = firms;
+                Ok(true)
+            }
+            Err(fault) if fault.class == Class::Fatal => Err(fault),
+            Err(fault) => {
+                tracing::warn!(%fault, "the ledger was not asked for clinics that nobody serves");
+                Ok(false)
+            }
+        }
     }
 
     fn start(&self, desk: &mut Desk, runs: &mut Runs, key: RecordKey) {

@@ -59,7 +59,7 @@ impl Run {
         if !key.kind.is_run() {
             return Ok(End::Covered { again: false, pause: Duration::ZERO });
         }
-        if let Some(code) = reconciler.connections.blocked(&key.firm) {
+        if let Some(code) = reconciler.blocked(&key.firm) {
             *obstacle = Some(code);
             return self
                 .want(key, first_seen, Some(code), Duration::ZERO, End::Covered { again: false, pause: Duration::ZERO })

@@ -27,6 +27,7 @@ type Records = BTreeMap<RecordKey, Record>;
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
     records: Mutex<Records>,
+    served: Mutex<BTreeSet<FirmId>>,
     letters: Mutex<BTreeMap<String, DeadLetter>>,
     oddities: Option<Arc<dyn Oddities>>,
     /// What the indexes have of the records.
@@ -70,6 +71,11 @@ impl MemoryLedger {
     /// All records, for assertions.
     pub fn records(&self) -> BTreeMap<RecordKey, Record> {
         lock(&self.records).clone()
+    }
+
+    /// Some other station serves this firm.
+    pub fn serve(&self, firm: FirmId) {
+        lock(&self.served).insert(firm);
     }
 
     fn under<T>(&self, lease: &Lease, change: impl FnOnce(&mut Record) -> T) -> Result<T, LedgerError> {
@@ -225,6 +231,12 @@ impl Ledger for MemoryLedger {
             .collect();
         due.sort_by_key(|(_, wanted)| if wanted.not_before > too_far { Timestamp::MIN } else { wanted.not_before });
         Ok(due.into_iter().take(limit).map(|(key, wanted)| (key, wanted.first_seen)).collect())
+    }
+
+    async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
+        let served = lock(&self.served);
+        let firms: BTreeSet<_> = lock(&self.records).keys().map(|key| key.firm.clone()).collect();
+        Ok(firms.into_iter().filter(|firm| !ours.contains(firm) && !served.contains(firm)).collect())
     }
 
     async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault> {

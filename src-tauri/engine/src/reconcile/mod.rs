@@ -107,6 +107,8 @@ pub struct Reconciler {
     pub seal: Seal,
     pub settings: Settings,
     pub firms: BTreeMap<FirmId, Firm>,
+    /// Firms that neither this station nor any other serves, as far as known here: what is wanted of them dies with that reason.
+    pub unserved: Mutex<BTreeSet<FirmId>>,
     /// Tables whose unique key was proven, as far as known here.
     pub proven: Mutex<BTreeSet<RecordKey>>,
     /// Since when (elapsed time) this station has watched an intent stay open, by record, side and the intent's epoch.

@@ -84,6 +84,15 @@ impl Run<'_> {
 }
 
 impl Reconciler {
+    /// Why nothing of this firm can be run here now. One that only another station serves waits for that station.
+    pub fn blocked(&self, firm: &FirmId) -> Option<Code> {
+        let elsewhere = || !self.unserved.lock().unwrap_or_else(PoisonError::into_inner).contains(firm);
+        if !self.firms.contains_key(firm) {
+            return elsewhere().then_some(Code::UnknownFirm);
+        }
+        self.connections.blocked(firm)
+    }
+
     /// Keeps the connection's picture up to date: an error of the record's own is an answer too.
     pub(super) fn note(&self, firm: &FirmId, side: Side, fault: Option<&Fault>) {
         match fault.map(|fault| fault.class) {

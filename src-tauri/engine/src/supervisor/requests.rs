@@ -34,6 +34,11 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(90);
 /// Wanted records that a pass looks through for those that wait for a window to be closed.
 const LOOKED_THROUGH: usize = 2_000;
 
+/// What an entry is about: a record, or a message.
+fn name(begun: &Begun) -> Option<String> {
+    begun.key.as_ref().map(ToString::to_string).or_else(|| begun.fields.get(1).cloned())
+}
+
 impl Supervisor {
     /// Does what a person asks. Each record concerned has its own audit entry, begun before anything is done.
     pub(super) async fn act(&self, action: Action, person: Option<String>) -> Result<(), Fault> {
@@ -56,19 +61,23 @@ impl Supervisor {
             | Action::PutBack { keys } => keys.iter().map(|key| about(Some(key.clone()), &[])).collect(),
             // The field and the side, never a value.
             Action::Settle { key, field, choice, .. } => vec![about(Some(key.clone()), &[field, choice.name()])],
-            Action::DropLetters { ids } => ids.iter().map(|id| about(None, &[id])).collect(),
+            Action::RetryLetters { ids } | Action::DropLetters { ids } => {
+                ids.iter().map(|id| about(None, &[id])).collect()
+            }
             Action::Deleted { firm, resource } => vec![about(None, &[firm.as_str(), resource.as_str()])],
             Action::SyncNow | Action::Pause { .. } | Action::Resume => vec![about(None, &[])],
         };
-        let keys: Vec<_> = begun.iter().map(|begun| begun.key.clone()).collect();
+        let names: Vec<_> = begun.iter().map(name).collect();
         let entries = join_all(begun.into_iter().map(|begun| self.shared.audit.begin(begun))).await;
         let entries = entries.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut untouched = BTreeSet::new();
         let done = self.perform(action, person.clone(), &mut untouched).await;
         let now = self.shared.clock.now();
-        let closed = entries.into_iter().zip(keys).map(|(entry, key)| {
+        let closed = entries.into_iter().zip(names).map(|(entry, name)| {
             let outcome = match &done {
-                Ok(()) if key.is_some_and(|key| untouched.contains(&key)) => Outcome::Refused { code: Code::NoLonger },
+                Ok(()) if name.is_some_and(|name| untouched.contains(&name)) => {
+                    Outcome::Refused { code: Code::NoLonger }
+                }
                 Ok(()) => Outcome::Done { version: None },
                 Err(fault) => Outcome::Refused { code: fault.code },
             };
@@ -79,12 +88,12 @@ impl Supervisor {
         done
     }
 
-    /// `untouched` are the records of which there was nothing to do any more.
+    /// `untouched` are the records and messages of which there was nothing to do any more.
     async fn perform(
         &self,
         action: Action,
         person: Option<String>,
-        untouched: &mut BTreeSet<RecordKey>,
+        untouched: &mut BTreeSet<String>,
     ) -> Result<(), Fault> {
         match action {
             Action::SyncNow => self.sync_now(person).await?,
@@ -118,6 +127,10 @@ impl Supervisor {
             Action::Deleted { firm, resource } => self.were_deleted(&firm, &resource, person)?,
             Action::SetAside { keys, .. } => self.set_aside(keys, true, untouched).await?,
             Action::PutBack { keys } => self.set_aside(keys, false, untouched).await?,
+            Action::RetryLetters { ids } => {
+                self.letters.read_again(&ids, untouched).await?;
+                let _ = self.orders.try_send(Order::Look);
+            }
             Action::DropLetters { ids } => self.shared.ledger.unbury(&ids).await?,
         }
         Ok(())
@@ -170,14 +183,14 @@ impl Supervisor {
         &self,
         keys: Vec<RecordKey>,
         aside: bool,
-        untouched: &mut BTreeSet<RecordKey>,
+        untouched: &mut BTreeSet<String>,
     ) -> Result<(), Fault> {
         let mut dead = Vec::new();
         for key in keys {
             if self.shared.ledger.read(&key).await?.is_some_and(|record| record.dead.is_some()) {
                 dead.push(key);
             } else {
-                untouched.insert(key);
+                untouched.insert(key.to_string());
             }
         }
         if dead.is_empty() && !untouched.is_empty() {
