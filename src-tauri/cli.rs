@@ -10,6 +10,7 @@ pub mod key;
 pub mod person;
 pub(crate) mod place;
 pub mod provision;
+pub mod redrive;
 pub mod relay;
 pub mod run;
 pub mod secret;
@@ -65,6 +66,8 @@ enum Command {
     #[cfg(feature = "desktop")]
     #[command(hide = true)]
     Window(desktop::WindowArgs),
+    /// Try again everything that is dead: shows what that would be, and does it with --yes
+    Redrive(redrive::RedriveArgs),
     #[command(flatten)]
     Relay(relay::RelayCommand),
 }
@@ -140,6 +143,7 @@ impl Command {
                 println!("{} is right: {} clinic(s).", place.file.display(), place.config.firms.len());
                 ExitCode::SUCCESS
             }
+            Command::Redrive(args) => redrive::run(args, &place).await,
             Command::Relay(command) => relay::run(command, &place).await,
             #[cfg(feature = "desktop")]
             Command::Desk(args) => match place.secrets(console.can_answer()) {

@@ -18,7 +18,7 @@
 //! code that reaches out: one encrypted SQLite file (queue, ledger, audit log), SQS and DynamoDB where stations share the work, FHIR, FileMaker, secrets, the clock. [`config`] makes
 //! one checked value of the file; [`wiring`] is the one place that sees both sides and starts an engine. The engine is asked through
 //! [`engine::action::Action`] and shows itself in [`engine::snapshot::Snapshot`]; [`view`] makes sentences of that. [`cli`] has the
-//! commands; those that concern a running relay go through [`socket`] to [`control`]. [`secrets`], [`clinic_key`] and [`recovery_sheet`] keep
+//! commands; those that concern a running relay go through [`socket`] to [`control`]; [`redrive`] is one in two steps. [`secrets`], [`clinic_key`] and [`recovery_sheet`] keep
 //! what must not be seen, [`log`] what may. [`demo`] is a synthetic clinic on the crate `simulators`. `desktop` (a feature) is the tray
 //! program, which holds a relay and no web view, and the window, a process of its own that asks the relay through the socket.
 //!
@@ -40,6 +40,7 @@ pub mod desktop;
 pub mod log;
 pub mod pairing;
 pub mod recovery_sheet;
+pub mod redrive;
 pub mod relay_lock;
 pub mod secrets;
 pub mod shared;

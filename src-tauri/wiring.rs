@@ -252,14 +252,8 @@ impl Relay {
                 (stores.queue, Some(stores.backstop), stores.ledger, Some(stores.membership))
             }
         };
-        let shared = Shared {
-            clock: clock.clone(),
-            queue,
-            backstop,
-            ledger,
-            audit: database.audit(),
-            notes: database.notes(),
-        };
+        let shared =
+            Shared { clock: clock.clone(), queue, backstop, ledger, audit: database.audit(), notes: database.notes() };
         let mut failed: BTreeMap<_, _> = failed.into_iter().collect();
         let firms: BTreeMap<_, _> = config
             .firms

@@ -78,7 +78,7 @@ pub enum RelayCommand {
 }
 
 const LISTED: usize = 200;
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 fn record_key(text: &str) -> Result<RecordKey, String> {
     RecordKey::parse(text).ok_or_else(|| "write it as it is listed, such as north/link/Patient/123".to_owned())

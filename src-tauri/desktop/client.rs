@@ -1,6 +1,8 @@
 //! The window's process as a client of the relay: what it has heard, what it may pass on, and what it asks for. It holds no truth of its
 //! own and keeps nothing.
 
+mod redrive;
+
 use std::{
     collections::VecDeque,
     path::PathBuf,
@@ -32,6 +34,7 @@ use crate::{
     account,
     adapters::clock::SystemClock,
     control::{About, Answer, Request},
+    redrive::Plan,
     socket::{self, SocketError},
     stations::Seen,
     view::{
@@ -99,6 +102,8 @@ struct State {
     picture: Picture,
     chain: Option<Chain>,
     tokens: VecDeque<String>,
+    /// The redrive that was last shown.
+    plan: Option<Plan>,
     lock: Lock,
 }
 
@@ -122,6 +127,7 @@ impl Client {
             picture: Picture::default(),
             chain: None,
             tokens: VecDeque::new(),
+            plan: None,
             lock: Lock::new(false, clock.elapsed()),
         };
         Self {

@@ -14,6 +14,7 @@ use crate::view::{
     locks::Locks,
     overview::Day,
     queue::Queue,
+    redrive::Redrive,
 };
 
 type Here<'a> = State<'a, Arc<Client>>;
@@ -44,6 +45,8 @@ commands![
     pause,
     put_back,
     queue,
+    redrive,
+    redrive_plan,
     resume,
     retry,
     reveal,
@@ -136,6 +139,18 @@ async fn set_aside(here: Here<'_>, keys: Vec<String>, reason: AsideReason) -> Re
 async fn put_back(here: Here<'_>, keys: Vec<String>) -> Result<(), Problem> {
     here.unlocked()?;
     here.put_back(&keys).await
+}
+
+#[tauri::command]
+async fn redrive_plan(here: Here<'_>, reason: Option<String>) -> Result<Redrive, Problem> {
+    here.unlocked()?;
+    here.plan_redrive(reason.as_deref()).await
+}
+
+#[tauri::command]
+async fn redrive(here: Here<'_>) -> Result<(), Problem> {
+    here.unlocked()?;
+    here.redrive().await
 }
 
 #[tauri::command]

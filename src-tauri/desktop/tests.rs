@@ -7,7 +7,14 @@ use std::{
     time::Duration,
 };
 
-use engine::{action::Action, fakes::FakeClock, key::RecordKey, snapshot::Snapshot};
+use engine::{
+    action::Action,
+    error::Code,
+    fakes::FakeClock,
+    key::RecordKey,
+    ledger::{Dead, Record, Stamp},
+    snapshot::Snapshot,
+};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
@@ -25,7 +32,7 @@ use super::{client::Client, commands, context, pin, whereabouts::Whereabouts, wi
 use crate::{
     adapters::secrets::Memory,
     config::Config,
-    control::{About, Answer, Request, Tag},
+    control::{About, Answer, Letter, Request, Tag},
     socket::{Reply, Server},
     view::desk::Opening,
 };
@@ -85,6 +92,12 @@ impl Desk {
                         let tag = |key: RecordKey| Tag { pseudonym: key.id.to_string(), patient: true, key };
                         Answer::Names(keys.into_iter().map(tag).collect())
                     }
+                    Request::Records { after, limit, .. } => {
+                        let rest =
+                            dead().into_iter().filter(|record| after.as_ref().is_none_or(|after| record.key > *after));
+                        Answer::Records { records: rest.take(limit.min(5)).collect(), total: 12 }
+                    }
+                    Request::DeadLetters { .. } => Answer::DeadLetters { letters: letters(), more: false },
                     Request::Act { action, .. } => {
                         done.lock().unwrap().push(action);
                         Answer::Done
@@ -99,6 +112,52 @@ impl Desk {
     fn ask(&self, command: &str, body: Json) -> Result<Json, Json> {
         ask(&self.window, command, body)
     }
+
+    /// Follows the relay, and has its first picture.
+    fn pictured(&self) -> tauri::async_runtime::JoinHandle<()> {
+        let following = self.client.clone();
+        let following = tauri::async_runtime::spawn(async move { following.follow().await });
+        let first = async {
+            while self.client.desk().is_none() {
+                let _ = tokio::time::timeout(Duration::from_millis(200), self.client.changed()).await;
+            }
+        };
+        block_on(async { tokio::time::timeout(Duration::from_secs(20), first).await }).unwrap();
+        following
+    }
+}
+
+/// Twelve records that died, of which one was set aside.
+fn dead() -> Vec<Record> {
+    (10..22)
+        .map(|id| {
+            let code = if id < 13 { Code::DuplicateRows } else { Code::ValueRefused };
+            let since = Timestamp::from_second(id).unwrap();
+            Record {
+                key: RecordKey::parse(&format!("north/link/Patient/{id}")).unwrap(),
+                state: String::new(),
+                stamp: Stamp { epoch: 1, beat: 0 },
+                held: None,
+                generation: 1,
+                wanted: None,
+                attempts: 0,
+                dead: Some(Dead { code, since, set_aside: id == 21 }),
+                notice: None,
+                updated: since,
+            }
+        })
+        .collect()
+}
+
+fn letters() -> Vec<Letter> {
+    let letter = |id: &str, kept| Letter {
+        id: id.to_owned(),
+        code: Code::Malformed,
+        reason: "synthetic".to_owned(),
+        first_seen: Timestamp::from_second(20).unwrap(),
+        kept,
+    };
+    vec![letter("m-1", true), letter("m-2", false)]
 }
 
 struct Relay {
@@ -261,6 +320,50 @@ fn a_click_is_one_retry_however_often_it_arrives() {
         let refused = desk.ask("retry", json!({ "keys": keys, "token": "three" })).unwrap_err();
         assert!(sentence(&refused).ends_with("Nothing was done."), "{refused}");
     }
+}
+
+#[test]
+fn what_was_shown_is_tried_again_once_and_nothing_else_is() {
+    let desk = Desk::new("manager");
+    let _relay = desk.relay();
+    let plan = |reason: Option<&str>| desk.ask("redrive_plan", json!({ "reason": reason })).unwrap();
+    let following = desk.pictured();
+    assert_eq!(desk.ask("redrive", json!({})), Ok(Json::Null), "nothing was shown yet");
+    let all = plan(None);
+    assert_eq!((&all["items"], &all["messages"], &all["stay"]), (&json!(12), &json!(1), &json!(1)));
+    let reasons: Vec<_> = all["reasons"].as_array().unwrap().iter().map(|one| (&one["code"], &one["count"])).collect();
+    assert_eq!(
+        format!("{reasons:?}"),
+        r#"[(String("value-refused"), Number(8)), (String("duplicate-rows"), Number(3)), (String("malformed"), Number(1))]"#
+    );
+    assert_eq!(all["oldest"], "1970-01-01T00:00:10.000Z");
+    assert_eq!(all["records"].as_array().unwrap().len(), 5);
+    // What is shown last is what is done.
+    assert_eq!(plan(Some("duplicate-rows"))["items"], 3);
+    assert!(desk.done.lock().unwrap().is_empty());
+    for _ in 0..2 {
+        assert_eq!(desk.ask("redrive", json!({})), Ok(Json::Null));
+    }
+    let key = |id: u32| RecordKey::parse(&format!("north/link/Patient/{id}")).unwrap();
+    let first = Action::Retry { keys: (10..13).map(key).collect() };
+    assert_eq!(*desk.done.lock().unwrap(), std::slice::from_ref(&first));
+    plan(None);
+    desk.ask("redrive", json!({})).unwrap();
+    let rest =
+        [first, Action::Retry { keys: (10..21).map(key).collect() }, Action::RetryLetters { ids: vec!["m-1".into()] }];
+    assert_eq!(*desk.done.lock().unwrap(), rest);
+    following.abort();
+
+    // Eleven are too many for the front desk, and three are not.
+    let desk = Desk::new("front-desk");
+    let _relay = desk.relay();
+    let following = desk.pictured();
+    assert_eq!(desk.ask("redrive_plan", json!({ "reason": null })).unwrap()["too_many"], true);
+    assert!(sentence(&desk.ask("redrive", json!({})).unwrap_err()).contains("Nothing was done"));
+    assert_eq!(desk.ask("redrive_plan", json!({ "reason": "duplicate-rows" })).unwrap()["too_many"], false);
+    desk.ask("redrive", json!({})).unwrap();
+    assert_eq!(desk.done.lock().unwrap().len(), 1);
+    following.abort();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use engine::{action::AsideReason, snapshot::State};
 use ts_rs::{Config, TS};
 
-use super::{audit, desk, history, locks, overview, queue};
+use super::{audit, desk, history, locks, overview, queue, redrive};
 
 fn choice(name: &str, all: &[impl serde::Serialize]) -> String {
     let values: Vec<_> = all.iter().map(|value| serde_json::to_string(value).unwrap()).collect();
@@ -46,6 +46,8 @@ fn bindings() -> String {
         queue::Queue,
         queue::QueueCount,
         queue::QueueRow,
+        redrive::Redrive,
+        redrive::RedriveReason,
         locks::LockGroup,
         locks::Lock,
         locks::Locks,

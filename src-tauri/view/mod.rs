@@ -12,6 +12,7 @@ pub mod notices;
 pub mod overview;
 pub mod picture;
 pub mod queue;
+pub mod redrive;
 pub mod roles;
 pub mod terminal;
 #[cfg(test)]

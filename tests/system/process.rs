@@ -5,6 +5,7 @@ use std::{fs, path::Path, process::Stdio, time::Duration};
 use chart_relay::wiring::DATABASE;
 use engine::keys::Purpose;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use simulators::filemaker::{self, Route, When};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tokio::process::Command;
 
@@ -127,6 +128,51 @@ async fn the_commands_do_what_they_say() {
     installation.stop(relay).await;
     assert_refused(&installation.run(&["status"]).await, "no relay is running");
     assert_said(&installation.run(&["audit", "verify"]).await, "The audit log is unaltered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_shows_what_it_would_be_and_does_it() {
+    let installation = Installation::ready(4, 24, "").await;
+    let filemaker = installation.filemaker();
+    // A rule of the file that no patient meets; what belongs to them waits in vain.
+    let refused = filemaker.inject(filemaker::Fault::Code(507), When::always().route(Route::Create));
+    let relay = installation.start();
+    let preview = async || said(&installation.run(&["redrive"]).await);
+    until("all four died", async || preview().await.contains(" 4  value-refused: FileMaker did not").then_some(()))
+        .await;
+    let dead = async || {
+        said(&installation.run(&["dead"]).await).lines().filter(|line| line.contains("did not accept")).count()
+    };
+    for time in 0..2 {
+        let shown = preview().await;
+        assert!(shown.contains("would be tried again:") && shown.contains("The oldest is dead since "), "{shown}");
+        assert!(
+            shown.contains("synthetic-north/link/") && shown.contains("Nothing was done. `--yes` does it."),
+            "{shown}"
+        );
+        assert_eq!(dead().await, 4, "{time}: only shown");
+    }
+    assert_said(&installation.run(&["redrive", "--reason", "duplicate-rows", "--yes"]).await, "Nothing is dead");
+    assert_refused(&installation.run(&["redrive", "--reason", "nonsense"]).await, "value-refused");
+    let listed = said(&installation.run(&["dead"]).await);
+    let set_aside = listed.lines().find(|line| line.contains("did not accept")).unwrap();
+    let set_aside = set_aside.split_whitespace().next().unwrap();
+    assert_said(&installation.run(&["set-aside", set_aside]).await, "Done.");
+    filemaker.clear(&refused);
+    assert_said(&installation.run(&["redrive", "--reason", "value-refused", "--yes"]).await, "Done: 3 items will be");
+    until("three are there", async || (filemaker.count("Patient") == 3).then_some(())).await;
+    // What was set aside is a person's decision, and stays.
+    assert_said(&installation.run(&["redrive", "--reason", "value-refused", "--yes"]).await, "Nothing is dead");
+    assert_said(&installation.run(&["put-back", set_aside]).await, "Done.");
+    assert_said(&installation.run(&["redrive", "--reason", "value-refused", "--yes"]).await, "Done: 1 item will be");
+    until("all four are there", async || (filemaker.count("Patient") == 4).then_some(())).await;
+    assert_said(&installation.run(&["redrive", "--yes"]).await, "");
+    installation.all_arrived().await;
+    assert_said(&installation.run(&["redrive", "--yes"]).await, "Nothing is dead");
+    let audit = said(&installation.run(&["audit", "list", "--limit", "500"]).await);
+    let retried = audit.lines().filter(|line| line.contains("[retry]") && line.contains("/Patient/")).count();
+    assert_eq!(retried, 4, "one entry for each:\n{audit}");
+    installation.stop(relay).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use simulators::filemaker::{self, When};
 use tokio::process::Child;
 
 use crate::{
     installation::{Installation, assert_refused, assert_said, said},
     post::{Post, shared},
+    rig::until,
 };
 
 mod ministack {
@@ -16,6 +18,11 @@ mod ministack {
     #[tokio::test(flavor = "multi_thread")]
     async fn stations_that_are_killed_again_and_again_lose_and_double_nothing() {
         super::killed_again_and_again(emulator::ministack()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_purged_queue_loses_nothing_that_was_received() {
+        super::purged(emulator::ministack()).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -70,6 +77,68 @@ async fn killed_again_and_again(address: &str) {
     installation.stop(first).await;
 }
 
+/// Straight to the emulator, as another program of the account would.
+async fn sqs(address: &str, operation: &str, body: serde_json::Value) {
+    let answer = reqwest::Client::new()
+        .post(address)
+        .header("content-type", "application/x-amz-json-1.0")
+        .header("x-amz-target", format!("AmazonSQS.{operation}"))
+        .header(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=synthetic/20260302/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=0",
+        )
+        .body(body.to_string())
+        .send()
+        .await
+        .unwrap();
+    assert!(answer.status().is_success(), "{operation}: {}", answer.text().await.unwrap());
+}
+
+async fn purged(address: &str) {
+    let mut installation = Installation::with(3, 33, &shared(address, "purged")).await;
+    installation.set_secrets().await;
+    installation.run_with_input(&["secret", "set", "aws"], "synthetic\n").await;
+    assert_said(&installation.run(&["provision"]).await, "made");
+    assert_said(&installation.run(&["doctor", "--write-probe", "--yes"]).await, "Everything works.");
+    let relay = installation.start();
+    installation.all_arrived().await;
+    // FileMaker is away, and the relay takes in what it can.
+    let filemaker = installation.filemaker();
+    let away = filemaker.inject(filemaker::Fault::Html502, When::always());
+    installation.status("Can't reach FileMaker").await;
+    let ids = installation.chart.control().ids("Patient");
+    for id in &ids {
+        installation.chart.change("Patient", id);
+    }
+    let new = installation.chart.generator.patient();
+    installation.chart.control().put(new).unwrap();
+    // The poll hints each version once. From here on only the ledger knows of these.
+    let wanted =
+        async || said(&installation.run(&["queue"]).await).lines().filter(|line| line.contains("/Patient/")).count();
+    until("all four are wanted", async || (wanted().await == 4).then_some(())).await;
+    let url = format!("{address}/000000000000/purged");
+    sqs(address, "PurgeQueue", serde_json::json!({ "QueueUrl": url })).await;
+    filemaker.clear(&away);
+    installation.all_arrived().await;
+    // A plain message about nobody in particular: the record is named, and needs a person.
+    let plain = serde_json::json!({ "QueueUrl": url, "MessageBody": r#"{"patientId":"synthetic-nobody"}"# });
+    sqs(address, "SendMessage", plain).await;
+    let whole = r#"{"resourceType":"Patient","name":[{"family":"SYNTHETIC-CANARY"}]}"#;
+    sqs(address, "SendMessage", serde_json::json!({ "QueueUrl": url, "MessageBody": whole })).await;
+    until("the plain one is known", async || {
+        said(&installation.run(&["queue"]).await).contains("Patient/synthetic-nobody").then_some(())
+    })
+    .await;
+    until("the other is a dead letter", async || {
+        let dead = said(&installation.run(&["dead"]).await);
+        assert!(!dead.contains("CANARY"), "{dead}");
+        dead.contains("a FHIR resource").then_some(())
+    })
+    .await;
+    assert_said(&installation.run(&["redrive"]).await, "1 message cannot be read again");
+    installation.stop(relay).await;
+}
+
 async fn missing(address: &str) {
     let installation = Installation::with(2, 32, &shared(address, "missing")).await;
     installation.set_secrets().await;
@@ -83,6 +152,8 @@ async fn missing(address: &str) {
     assert_said(&installation.run(&["provision"]).await, "made");
     assert_said(&installation.run(&["provision"]).await, "there and right");
     assert_said(&installation.run(&["doctor", "--write-probe", "--yes"]).await, "Everything works.");
+    let hooks = said(&installation.run(&["provision", "--print", "apigateway"]).await);
+    assert!(hooks.contains("sqs:path/${AWS::AccountId}/missing") && hooks.contains("\"synthetic-north\""), "{hooks}");
     for what in ["cloudformation", "policy"] {
         let printed = installation.run(&["provision", "--print", what]).await;
         let printed: serde_json::Value = serde_json::from_str(&said(&printed)).unwrap();

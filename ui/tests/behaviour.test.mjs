@@ -212,6 +212,43 @@ test('refusal::the front desk may mend ten at once, not more', async () => {
   await close();
 });
 
+test('redrive::what it would be is shown first, by reason, and done once', async () => {
+  const { page, close } = await window.open('?state=needs-attention#/queue');
+  await rows(page);
+  await page.getByRole('button', { name: 'Try all again...' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Try again what needs attention' });
+  await dialog.locator('li').first().waitFor();
+  const all = Number((await dialog.locator('b').first().textContent()).match(/\d+/)[0]);
+  assert.equal((await calls(page, 'redrive')).length, 0);
+  await dialog.getByLabel('Reason').selectOption({ index: 1 });
+  await dialog.locator('li').first().waitFor();
+  await page.waitForFunction(() => document.querySelectorAll('dialog li').length === 1);
+  const some = Number((await dialog.locator('b').first().textContent()).match(/\d+/)[0]);
+  assert.ok(some < all, `${some} of ${all}`);
+  await dialog.getByRole('button', { name: /^Try \d+ items? again$/ }).click();
+  await dialog.waitFor({ state: 'detached' });
+  assert.equal((await calls(page, 'redrive')).length, 1);
+  await page.getByRole('button', { name: 'Try all again...' }).click();
+  await dialog.locator('li').first().waitFor();
+  assert.equal(Number((await dialog.locator('b').first().textContent()).match(/\d+/)[0]), all - some);
+  await page.keyboard.press('Escape');
+  await dialog.waitFor({ state: 'detached' });
+  await close();
+});
+
+test('redrive::so many at once are for a manager, and a refusal is said', async () => {
+  const { page, close } = await window.open('?state=needs-attention&role=clinician#/queue');
+  await rows(page);
+  assert.equal(await page.getByRole('button', { name: 'Try all again...' }).count(), 0);
+  await close();
+  const refused = await window.open('?state=needs-attention&refuse=redrive#/queue');
+  await rows(refused.page);
+  await refused.page.getByRole('button', { name: 'Try all again...' }).click();
+  await refused.page.getByRole('button', { name: /^Try \d+ items? again$/ }).click();
+  await refused.page.getByRole('alert').filter({ hasText: 'Nothing was changed' }).waitFor();
+  await refused.close();
+});
+
 test('rights::the codes are for IT', async () => {
   for (const [role, count] of [['front-desk', 0], ['it', 1]]) {
     const { page, close } = await window.open(`?state=needs-attention&role=${role}#/queue`);

@@ -28,6 +28,7 @@ export const VIEWS = [
   { name: 'queue-drawer', at: '?state=needs-attention&role=it#/queue', to: then(rows, press('j', 'Enter')) },
   { name: 'queue-confirm', at: '?state=needs-attention#/queue', to: then(rows, press('j', 'Space', 'j', 'Space', 'r')) },
   { name: 'queue-set-aside', at: '?state=needs-attention#/queue', to: then(rows, press('j', 'Space'), click('Set aside')) },
+  { name: 'queue-redrive', at: '?state=needs-attention#/queue', to: then(rows, click('Try all again...'), (page) => page.waitForSelector('dialog li')) },
   { name: 'queue-paused', at: '?state=paused#/queue', to: rows },
   { name: 'queue-names', at: '?state=needs-attention&privacy=off#/queue', to: then(rows, (page) => page.waitForSelector('tr .name')) },
   { name: 'queue-empty', at: '?empty#/queue', to: (page) => page.waitForSelector('text=Nothing waiting') },

@@ -155,6 +155,7 @@ pub fn act_of(begun: &Begun) -> String {
         Some("retry") => "Tried again".to_owned(),
         Some("set-aside") => "Set aside".to_owned(),
         Some("put-back") => "Put back".to_owned(),
+        Some("retry-letters") => "Message read again".to_owned(),
         Some("drop-letters") => "Message thrown away".to_owned(),
         // A newer station's word.
         Some(other) => other.to_owned(),
@@ -169,6 +170,14 @@ pub fn about(begun: &Begun) -> Vec<String> {
         .iter()
         .map(|text| AsideReason::parse(text).map_or_else(|| text.clone(), |reason| aside(reason).to_owned()))
         .collect()
+}
+
+pub fn items(count: u64) -> String {
+    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
+}
+
+pub fn messages(count: u64) -> String {
+    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
 }
 
 /// Why something was set aside.

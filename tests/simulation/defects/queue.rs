@@ -61,7 +61,11 @@ impl Queue for BrokenQueue {
         }
         if self.defect == Defect::PatientOnly {
             for delivery in &mut deliveries {
-                let Ok(mut hints) = Reader { firm: Some(crate::world::firm_id()) }.read(&delivery.body, delivery.first_sent) else { continue };
+                let Ok(mut hints) =
+                    Reader { firm: Some(crate::world::firm_id()) }.read(&delivery.body, delivery.first_sent)
+                else {
+                    continue;
+                };
                 for hint in &mut hints {
                     hint.resource = crate::world::resource("Patient");
                 }

@@ -240,6 +240,34 @@ reason: string | null,
  */
 code: string | null, can_retry: boolean, can_set_aside: boolean, can_put_back: boolean, can_drop: boolean, details: Array<Detail>, };
 
+export type Redrive = { 
+/**
+ * Records and messages.
+ */
+items: number, 
+/**
+ * The most frequent first.
+ */
+reasons: Array<RedriveReason>, 
+/**
+ * RFC 3339.
+ */
+oldest: string | null, 
+/**
+ * The first few records.
+ */
+records: Array<RecordName>, 
+/**
+ * Messages that can be read again, and others that stay where they are.
+ */
+messages: number, stay: number, 
+/**
+ * This role may not ask for so many at once.
+ */
+too_many: boolean, };
+
+export type RedriveReason = { code: string, sentence: string, count: number, };
+
 export type LockGroup = "overdue" | "active" | "in-file-maker";
 
 export type Lock = { record: RecordName, group: LockGroup, 

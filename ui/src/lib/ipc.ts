@@ -16,6 +16,7 @@ import type {
   PauseFor,
   Problem,
   Queue,
+  Redrive,
   Revealed,
 } from './bindings';
 
@@ -32,6 +33,10 @@ export const pause = (length: PauseFor) => invoke<void>('pause', { length });
 export const resume = () => invoke<void>('resume');
 /** The same token again does nothing: Enter twice is one retry. */
 export const retry = (keys: string[], token: string) => invoke<void>('retry', { keys, token });
+/** What trying again everything that is dead would be, or what died for one reason. */
+export const redrivePlan = (reason: string | null) => invoke<Redrive>('redrive_plan', { reason });
+/** Does what was last shown; asked again it does nothing. */
+export const redrive = () => invoke<void>('redrive');
 export const setAside = (keys: string[], reason: AsideReason) => invoke<void>('set_aside', { keys, reason });
 export const putBack = (keys: string[]) => invoke<void>('put_back', { keys });
 export const dropLetters = (keys: string[]) => invoke<void>('drop_letters', { keys });

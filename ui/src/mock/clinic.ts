@@ -5,7 +5,7 @@
 
 import { emit } from '@tauri-apps/api/event';
 import { mockIPC, mockWindows } from '@tauri-apps/api/mocks';
-import type { AsideReason, AuditQuery, Desk, HistoryQuery, Opening, PauseFor, Problem, Role, State } from '../lib/bindings';
+import type { AsideReason, AuditQuery, Desk, HistoryQuery, Opening, PauseFor, Problem, QueueRow, Redrive, Role, State } from '../lib/bindings';
 import { auditRows, historyRows } from './entries';
 import { card, day, lockRows, overview, queueRows, station, QUEUE_WORDS } from './rows';
 
@@ -31,6 +31,7 @@ class Clinic {
   history = this.empty ? [] : historyRows(this.now);
   audit = auditRows(this.now, this.empty);
   tokens = new Set<string>();
+  plan: QueueRow[] = [];
   sent = this.empty ? 0 : 214;
 
   desk(): Desk {
@@ -145,6 +146,13 @@ class Clinic {
             : row,
         );
         return this.push();
+      case 'redrive_plan':
+        this.plan = this.#dead(given.reason as string | null);
+        return this.#redrive(this.plan);
+      case 'redrive':
+        for (const row of this.plan.splice(0)) Object.assign(row, { state: 'waiting', word: 'Waiting', reason: null, code: null, next: null, can_retry: false, can_set_aside: false });
+        this.rows = [...this.rows];
+        return this.push();
       case 'set_aside':
         this.rows = this.rows.map((row) =>
           keys.has(row.record.key)
@@ -189,6 +197,26 @@ class Clinic {
     const family = ['Testfall', 'Musterfrau', 'Specimen', 'Beispiel', 'Dummytown'];
     const at = [...key].reduce((sum, letter) => sum + letter.charCodeAt(0), 0);
     return { name: `${given[at % given.length]} ${family[at % family.length]}`, sentence: null };
+  }
+
+  #dead(reason: string | null) {
+    return this.rows.filter((row) => row.state === 'needs-attention' && !row.letter && (reason === null || row.code === reason));
+  }
+
+  #redrive(rows: QueueRow[]): Redrive {
+    const codes = [...new Set(rows.map((row) => row.code ?? 'unexpected'))];
+    return {
+      items: rows.length,
+      reasons: codes.map((code) => {
+        const of = rows.filter((row) => (row.code ?? 'unexpected') === code);
+        return { code, sentence: of[0]!.reason ?? of[0]!.word, count: of.length };
+      }).sort((one, other) => other.count - one.count),
+      oldest: rows.map((row) => row.since).sort()[0] ?? null,
+      records: rows.slice(0, 5).map((row) => row.record),
+      messages: 0,
+      stay: this.rows.filter((row) => row.letter).length,
+      too_many: rows.length > 10 && !station(this.role, this.privacy, false, false).rights.includes('mend-many'),
+    };
   }
 
   #history(query: HistoryQuery) {
