@@ -10,8 +10,8 @@ mod canary_kit;
 mod clocks;
 #[path = "../real/aws/rig.rs"]
 mod emulator;
-mod gateway;
 mod frontdesk;
+mod gateway;
 mod holding;
 mod installation;
 mod medplum;

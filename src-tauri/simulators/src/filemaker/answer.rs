@@ -71,13 +71,7 @@ const HTML: &str = "text/html";
 impl Reply {
     fn envelope(status: u16, code: u32, message: &str, response: &Json) -> Self {
         let body = json!({"response": response, "messages": [{"code": code.to_string(), "message": message}]});
-        Self {
-            status,
-            code: Some(code),
-            content_type: JSON,
-            token: None,
-            body: body.to_string().into_bytes(),
-        }
+        Self { status, code: Some(code), content_type: JSON, token: None, body: body.to_string().into_bytes() }
     }
 
     pub(super) fn of(result: Result<Json, Refused>, statuses: &Statuses) -> Self {
