@@ -103,7 +103,10 @@ impl Seen {
 
 /// Watches beats move.
 #[derive(Debug, Default)]
-pub struct Watched(BTreeMap<StationId, Sight>);
+pub struct Watched {
+    stations: BTreeMap<StationId, Sight>,
+    looked: bool,
+}
 
 #[derive(Debug)]
 struct Sight {
@@ -117,16 +120,18 @@ struct Sight {
 impl Watched {
     /// Notes how the list is at `elapsed`.
     pub fn look(&mut self, list: Vec<Entry>, elapsed: Duration) {
-        let mut before = std::mem::take(&mut self.0);
+        let mut before = std::mem::take(&mut self.stations);
+        // Who was not there before has just come.
+        let moved = std::mem::replace(&mut self.looked, true);
         for entry in list {
             let sight = match before.remove(&entry.station) {
                 Some(sight) if (&sight.entry.installation, sight.entry.beat) == (&entry.installation, entry.beat) => {
                     Sight { entry, ..sight }
                 }
                 Some(_) => Sight { entry, since: elapsed, moved: true },
-                None => Sight { entry, since: elapsed, moved: false },
+                None => Sight { entry, since: elapsed, moved },
             };
-            self.0.insert(sight.entry.station.clone(), sight);
+            self.stations.insert(sight.entry.station.clone(), sight);
         }
     }
 
@@ -141,11 +146,11 @@ impl Watched {
             };
             Seen { last, ..Seen::at_first(sight.entry.clone(), sight.entry.station == *here) }
         };
-        self.0.values().map(seen).collect()
+        self.stations.values().map(seen).collect()
     }
 
     pub fn entry(&self, station: &StationId) -> Option<&Entry> {
-        self.0.get(station).map(|sight| &sight.entry)
+        self.stations.get(station).map(|sight| &sight.entry)
     }
 }
 
@@ -299,6 +304,9 @@ mod tests {
         assert!(last(&watched, 200 + GONE.as_secs()).is_gone());
         watched.look(vec![Entry { left: true, ..entry("desk-2", 9) }], second(220));
         assert_eq!(last(&watched, 230), Last::Left);
+        watched.look(vec![entry("desk-2", 9), entry("desk-3", 1)], second(240));
+        let new = watched.all(&here, second(241)).remove(1);
+        assert_eq!((new.station.as_str(), new.last), ("desk-3", Last::Ago(second(1))), "it has come while we looked");
         // Another computer under the name is another station.
         watched.look(vec![Entry { installation: "another".into(), ..entry("desk-2", 1) }], second(300));
         assert_eq!(last(&watched, 301), Last::Ago(second(1)));

@@ -54,6 +54,8 @@ pub enum WiringError {
     Lock(#[from] LockError),
     #[error("{} ({fault})", crate::view::words::sentence(.fault.code))]
     Database { fault: Fault },
+    #[error("{}", crate::view::words::refused_for_the_clock(*.ahead))]
+    Clock { ahead: i64 },
     #[error("shared queue and ledger: {} ({fault})", crate::view::words::sentence(.fault.code))]
     Shared { fault: Fault },
 }

@@ -100,6 +100,7 @@ fn aside_reason(text: &str) -> Result<AsideReason, String> {
 }
 
 pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
+    let status = matches!(command, RelayCommand::Status);
     let person = account::name();
     let act = |action| Request::Act { action, person: person.clone() };
     let records = |filter| Request::Records { filter, after: None, limit: LISTED };
@@ -141,7 +142,20 @@ pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
     if let Some(lines) = lines {
         list(&lines, more);
     }
+    if status && place.config.shared.is_some() {
+        others(place).await;
+    }
     ExitCode::SUCCESS
+}
+
+/// Who else takes part; where that is not known, the status has said why.
+async fn others(place: &Place) {
+    if let Ok(Answer::Stations(stations)) = socket::call(&place.data, &Request::Stations, PATIENCE).await {
+        let (now, zone) = (Timestamp::now(), TimeZone::system());
+        for seen in stations.iter().filter(|seen| !seen.here) {
+            println!("  station {}: {}", seen.station, words::last_seen(seen, now, &zone));
+        }
+    }
 }
 
 fn print(answer: &Answer) {

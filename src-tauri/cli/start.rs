@@ -6,7 +6,13 @@ use std::{
     time::Duration,
 };
 
-use engine::{error::Fault, keys::ClinicKey, ports::Clock, snapshot::Snapshot};
+use engine::{
+    error::{Code, Fault},
+    keys::ClinicKey,
+    ports::Clock,
+    server_clock,
+    snapshot::Snapshot,
+};
 use futures::FutureExt;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -125,7 +131,7 @@ pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) 
                     Some(Err(fault)) => {
                         tracing::error!(%fault, "this station does not take part");
                         base.leave().await?;
-                        Err(EndError::NotJoined(WiringError::Shared { fault }))
+                        Err(EndError::NotJoined(joining.why_not(fault)))
                     }
                     None => Ok(base.leave().await?),
                 }
@@ -205,6 +211,18 @@ impl Joining {
                     });
                 }
             }
+        }
+    }
+}
+
+impl Joining {
+    /// A sign-in that is refused where the clocks differ is refused for that.
+    fn why_not(&self, fault: Fault) -> WiringError {
+        let ahead = self.account.server_clock().and_then(|heard| heard.ahead(&*self.clock));
+        match ahead.filter(|ahead| fault.code == Code::SignInRefused && ahead.abs() > server_clock::IN_STEP) {
+            // AWS is ahead of us by what we are behind.
+            Some(ahead) => WiringError::Clock { ahead: -ahead.as_secs() },
+            None => WiringError::Shared { fault },
         }
     }
 }

@@ -40,6 +40,7 @@ fn bindings() -> String {
         overview::Overview,
         overview::ConnectionLine,
         overview::RecentLine,
+        overview::StationLine,
         overview::Day,
         overview::Bin,
         queue::QueueState,

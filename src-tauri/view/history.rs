@@ -148,7 +148,8 @@ impl From<Ended> for HistoryOutcome {
 /// `wrote` is who last wrote the record that was asked about.
 pub fn history(found: &Found, wrote: Option<&Wrote>, context: &Context<'_>) -> History {
     let last = wrote.map(|wrote| words::last_write(wrote, context.here(&wrote.station), context.now, context.zone));
-    let note = context.about.shared.then(|| [Some(words::OWN_HISTORY.to_owned()), last].into_iter().flatten());
+    let note =
+        context.about.shared.then(|| [Some(words::own_history(&context.about.station)), last].into_iter().flatten());
     History {
         note: note.map(|parts| parts.collect::<Vec<_>>().join(" ")),
         rows: found.entries.iter().map(|entry| row(entry, context)).collect(),

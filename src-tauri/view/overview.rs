@@ -8,6 +8,8 @@ use super::desk::{Detail, RecordName};
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Overview {
     pub connections: Vec<ConnectionLine>,
+    /// False until what stations share has answered: then no figure here means anything.
+    pub known: bool,
     pub waiting: u64,
     /// Age of the oldest thing wanted, in seconds.
     pub oldest_seconds: Option<u64>,

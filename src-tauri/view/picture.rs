@@ -258,6 +258,7 @@ fn overview(input: &Input<'_>, snapshot: &Snapshot, context: &Context<'_>) -> Ov
                 details: details(connection, context),
             })
             .collect(),
+        known: snapshot.phase != Phase::Joining,
         waiting: snapshot.wanted,
         oldest_seconds: snapshot.oldest_wanted.map(|oldest| oldest.as_secs()),
         target_seconds: TARGET.as_secs(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use engine::{
     connection::{Health, Side},
     manual::{Manual, Stage},
-    snapshot::{Snapshot, Verdict, What},
+    snapshot::{Phase, Snapshot, Verdict, What},
     status::Missing,
 };
 use jiff::{Timestamp, tz::TimeZone};
@@ -101,6 +101,10 @@ pub fn missing(of: &str, missing: Missing) -> String {
 pub fn summary(snapshot: &Snapshot, zone: &TimeZone) -> Vec<String> {
     let totals = &snapshot.totals;
     let mut lines = vec![verdict(&snapshot.verdict, zone)];
+    if snapshot.phase == Phase::Joining {
+        lines.push("  what waits is not known until the shared queue and ledger answer".to_owned());
+        return lines;
+    }
     for connection in &snapshot.connections {
         let name = format!("{} of {}", side(connection.side), connection.firm);
         lines.push(format!("  {name}: {}", health(&connection.health)));

@@ -102,7 +102,10 @@ fn the_history_says_whose_it_is_and_who_wrote_a_record_last() {
     let found = Found { entries: Vec::new(), next: None };
     let wrote = Wrote { station: StationId::new("desk-2").unwrap(), at: at("2026-03-02T15:30:00Z") };
     let note = |about: &_, wrote| history::history(&found, wrote, &context(Role::It, about, &names, &zone)).note;
-    assert_eq!(note(&about, None).unwrap(), words::OWN_HISTORY);
+    assert_eq!(
+        note(&about, None).unwrap(),
+        "What was done at this PC (station desk-1). Each station keeps its own list."
+    );
     let of_record = note(&about, Some(&wrote)).unwrap();
     assert!(
         of_record.ends_with("This record was last written by station desk-2, at 10:30 by its clock."),

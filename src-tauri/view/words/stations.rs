@@ -27,6 +27,14 @@ fn aws(code: Code) -> &'static str {
     }
 }
 
+/// AWS takes no request whose time is off by more than some minutes.
+pub fn refused_for_the_clock(ahead: i64) -> String {
+    format!(
+        "The clock of this PC is {}, and AWS refuses what it signs. Set it right, then it goes on. Nothing is lost.",
+        off(ahead)
+    )
+}
+
 /// Why a relay that has not joined the others cannot answer that.
 pub fn not_joined(verdict: &Verdict) -> String {
     match verdict {
@@ -40,7 +48,9 @@ pub fn not_joined(verdict: &Verdict) -> String {
 }
 
 /// Above what was done.
-pub const OWN_HISTORY: &str = "What was done at this station. Each station keeps its own list.";
+pub fn own_history(station: &StationId) -> String {
+    format!("What was done at this PC (station {station}). Each station keeps its own list.")
+}
 
 pub fn last_write(wrote: &Wrote, here: bool, now: Timestamp, zone: &TimeZone) -> String {
     let station = if here { "this PC".to_owned() } else { format!("station {}", wrote.station) };
@@ -53,7 +63,10 @@ pub fn last_seen(seen: &Seen, now: Timestamp, zone: &TimeZone) -> String {
     match seen.last {
         _ if seen.here => "this station".to_owned(),
         Last::Ago(ago) => format!("seen {} ago", long(ago)),
-        Last::NotFor(long_) => format!("no sign of life for {}, as long as this station looks{said}", long(long_)),
+        Last::NotFor(time) if seen.last.is_gone() => {
+            format!("no sign of life for {}, as long as this station looks{said}", long(time))
+        }
+        Last::NotFor(time) => format!("watched for {} so far{said}", long(time)),
         Last::Left => format!("ended{said}"),
         Last::Unwatched => format!("no relay runs here that could have watched it{said}"),
     }

@@ -118,7 +118,11 @@ pin: boolean, };
 
 export type Problem = { sentence: string, code: string | null, };
 
-export type Overview = { connections: Array<ConnectionLine>, waiting: number, 
+export type Overview = { connections: Array<ConnectionLine>, 
+/**
+ * False until what stations share has answered: then no figure here means anything.
+ */
+known: boolean, waiting: number, 
 /**
  * Age of the oldest thing wanted, in seconds.
  */
@@ -155,6 +159,20 @@ at: string,
  * "Sent to FileMaker: 3 fields".
  */
 sentence: string, record: RecordName, };
+
+export type StationLine = { 
+/**
+ * "This PC (front-desk)", "desk-2".
+ */
+name: string, 
+/**
+ * It was seen to live not long ago.
+ */
+good: boolean, 
+/**
+ * "seen 40 s ago"
+ */
+sentence: string, details: Array<Detail>, };
 
 export type Day = { 
 /**

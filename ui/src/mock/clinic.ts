@@ -230,7 +230,7 @@ class Clinic {
         (query.until === null || row.at < query.until),
     );
     const page = rows.slice(0, 50);
-    const note = `What was done at this station. Each station keeps its own list.${query.record === null ? "" : " This record was last written by station exam-room-2, at 10:31 by its clock."}`;
+    const note = `What was done at this PC (station front-desk). Each station keeps its own list.${query.record === null ? "" : " This record was last written by station exam-room-2, at 10:31 by its clock."}`;
     return { note, rows: page, next: rows.length > page.length ? page.at(-1)!.entry : null };
   }
 
@@ -256,8 +256,7 @@ class Clinic {
     );
     const page = rows.slice(0, 50);
     const acts = [...new Map(this.audit.map((row) => [row.act, row.word]))].map(([act, word]) => ({ act, word }));
-    const note = `What was done at this station. Each station keeps its own list.${query.record === null ? "" : " This record was last written by station exam-room-2, at 10:31 by its clock."}`;
-    return { note, rows: page, next: rows.length > page.length ? page.at(-1)!.entry : null, chain: this.empty ? null : this.#chain(), acts };
+    return { rows: page, next: rows.length > page.length ? page.at(-1)!.entry : null, chain: this.empty ? null : this.#chain(), acts };
   }
 }
 

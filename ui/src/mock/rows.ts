@@ -91,6 +91,7 @@ export function overview(now: number, state: State, empty: boolean, rows: QueueR
       },
       { firm: FIRM, name: 'Chart system', good: true, sentence: 'answers', details: [] },
     ],
+    known: true,
     waiting: waiting.length,
     oldest_seconds: waiting.length === 0 ? null : Math.max(...waiting.map((row) => (now - Date.parse(row.since)) / 1_000)),
     target_seconds: 120,
