@@ -2,7 +2,7 @@
 //! only, with two exceptions, both read live and entered in the audit log first: [`Request::Reveal`] answers with names, and
 //! [`Request::Difference`] with what both sides of one record say.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use engine::{
     action::Action,
@@ -24,7 +24,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    adapters::{clock::SystemClock, sqlite::Database},
+    adapters::{
+        aws::{Requests, cost::Spent},
+        clock::SystemClock,
+        sqlite::Database,
+    },
     config::Config,
     socket::Reply,
     stations::{Roster, Seen},
@@ -95,6 +99,8 @@ pub enum Request {
         station: StationId,
         person: Option<String>,
     },
+    /// What AWS has billed for.
+    Spent,
     Stop,
 }
 
@@ -130,8 +136,25 @@ pub enum Answer {
     },
     LastWrite(Option<Wrote>),
     Stations(Vec<Seen>),
+    /// `None`: nothing is shared.
+    Spent(Option<Spending>),
     Done,
     Refused(Refusal),
+}
+
+/// What this station has asked of AWS since its start.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Spending {
+    pub spent: Spent,
+    pub fifo: bool,
+    /// Messages that it received.
+    pub events: u64,
+}
+
+impl Spending {
+    pub fn lines(&self) -> Vec<String> {
+        self.spent.lines(self.events, self.fifo)
+    }
 }
 
 /// What a record is called where others may look.
@@ -244,6 +267,8 @@ pub struct Control {
     pub working: watch::Receiver<Option<AtWork>>,
     /// Tells it to end.
     pub stop: CancellationToken,
+    /// What is counted of the calls to AWS, and whether the queue is FIFO; `None`: nothing is shared.
+    pub requests: Option<(Arc<Requests>, bool)>,
 }
 
 /// A relay that has begun to work.
@@ -265,7 +290,7 @@ impl Control {
         });
         let snapshots = handle.snapshots();
         let (_, working) = watch::channel(Some(AtWork { handle, roster: None }));
-        Self { about, database, snapshots, working, stop }
+        Self { about, database, snapshots, working, stop, requests: None }
     }
 
     /// Serves the socket of a data directory until `farewell`.
@@ -292,7 +317,7 @@ impl Control {
 
     /// What is answered whether it works already or waits.
     async fn one(self, request: Request) -> Result<Answer, engine::error::Fault> {
-        let Self { about, database, snapshots, working, stop } = self;
+        let Self { about, database, snapshots, working, stop, requests } = self;
         Ok(match request {
             Request::Snapshot | Request::Watch => Answer::Snapshot(Box::new(snapshots.borrow().clone())),
             Request::About => Answer::About(about),
@@ -306,6 +331,10 @@ impl Control {
                 let findings = report.findings.iter().map(ToString::to_string).collect();
                 Answer::Audit { entries: report.entries, findings }
             }
+            Request::Spent => Answer::Spent(requests.map(|(requests, fifo)| {
+                let events = snapshots.borrow().totals.deliveries;
+                Spending { spent: requests.spent(), fifo, events }
+            })),
             Request::Stop => {
                 stop.cancel();
                 Answer::Done
@@ -385,6 +414,7 @@ impl AtWork {
             | Request::Search(_)
             | Request::NoteKey { .. }
             | Request::VerifyAudit
+            | Request::Spent
             | Request::Stop => Answer::Done,
         })
     }

@@ -1,6 +1,13 @@
 //! What stations share, where the configuration has `[shared]`: an account's queue and ledger in place of the embedded ones.
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
 
 use engine::{
     error::{Class, Code, Fault},
@@ -11,14 +18,14 @@ use engine::{
 
 use crate::{
     adapters::aws::{
-        AccessKey, Account, Options,
+        AccessKey, Account, Keys, Options,
         dynamodb::{self, DynamoLedger},
-        provision::Wish,
+        provision::{Wish, partition},
         sqs::{self, SqsQueue},
     },
     clinic_key::{self, ClinicKeyError},
     config::{self, Config},
-    secrets::{Secrets, SecretsError},
+    secrets::{SecretName, Secrets, SecretsError},
     stations::Membership,
 };
 
@@ -29,19 +36,72 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Tells this installation from another computer's under the same name. Made once, in the data directory.
 const INSTALLATION: &str = "installation";
 
-/// The account that a configuration names.
+/// The account that a configuration names, in the role of a station, with the credentials as they are now: for a command.
 pub async fn account(shared: &config::Shared, secrets: &dyn Secrets) -> Result<Account, SecretsError> {
-    let access_key = match &shared.access_key {
-        Some((id, secret)) => Some(AccessKey { id: id.clone(), secret: secrets.get(secret).await? }),
+    Ok(without_role(shared, secrets).await?.in_role(shared.roles.sync.as_deref()))
+}
+
+/// The same with whatever its credentials may do.
+pub async fn without_role(shared: &config::Shared, secrets: &dyn Secrets) -> Result<Account, SecretsError> {
+    let keys: Option<Arc<dyn Keys>> = match &shared.access_key {
+        Some((id, secret)) => Some(Arc::new(AccessKey { id: id.clone(), secret: secrets.get(secret).await? })),
         None => None,
     };
+    Ok(reach(shared, keys).await)
+}
+
+/// The account of a relay, in the role of a station: a key that is renewed, in the configuration's file and in the store of secrets, is taken on while it runs.
+pub async fn standing_account(
+    shared: &config::Shared,
+    file: &Path,
+    secrets: Arc<dyn Secrets>,
+) -> Result<Account, SecretsError> {
+    // A secret that is missing at the start is told at the start.
+    account(shared, &*secrets).await?;
+    let keys: Option<Arc<dyn Keys>> = match shared.access_key.clone() {
+        Some(key) => Some(Arc::new(Renewable { file: file.to_owned(), key, secrets })),
+        None => None,
+    };
+    Ok(reach(shared, keys).await.in_role(shared.roles.sync.as_deref()))
+}
+
+async fn reach(shared: &config::Shared, access_key: Option<Arc<dyn Keys>>) -> Account {
     let endpoint = shared.endpoint.as_ref().map(ToString::to_string);
-    Ok(Account::new(Options { region: shared.region.clone(), endpoint, access_key }).await)
+    Account::new(Options { region: shared.region.clone(), endpoint, access_key }).await
+}
+
+/// An access key that is read anew when it is asked for.
+struct Renewable {
+    file: PathBuf,
+    /// As the configuration had it at the start: for when its file cannot be read just now.
+    key: (String, SecretName),
+    secrets: Arc<dyn Secrets>,
+}
+
+impl fmt::Debug for Renewable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewable").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Keys for Renewable {
+    async fn key(&self) -> Option<AccessKey> {
+        let now = Config::read(&self.file).ok().and_then(|config| config.shared?.access_key);
+        let (id, secret) = now.unwrap_or_else(|| self.key.clone());
+        Some(AccessKey { id, secret: self.secrets.get(&secret).await.ok()? })
+    }
 }
 
 /// What should be there.
 pub fn wish(config: &Config, shared: &config::Shared) -> Wish {
-    Wish { queue: shared.queue.clone(), prefix: shared.prefix.clone(), visibility: config.engine.visibility }
+    Wish {
+        queue: shared.queue.clone(),
+        prefix: shared.prefix.clone(),
+        visibility: config.engine.visibility,
+        kms_key: shared.kms_key.clone(),
+        partition: partition(shared.region.as_deref()),
+    }
 }
 
 /// A station without the clinic key of those that it is to share the work with.

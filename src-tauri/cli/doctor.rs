@@ -21,11 +21,14 @@ use super::{
 };
 use crate::{
     adapters::{
+        aws::cost,
         clock::SystemClock,
         doctor::{Step, Verdict},
         sqlite::Database,
     },
-    clinic_key, shared,
+    clinic_key,
+    control::{Answer, Request},
+    shared, socket,
     view::words,
     wiring::{Connected, DATABASE, command_owner},
 };
@@ -109,18 +112,38 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
     }
     if let Some(shared) = &place.config.shared {
         println!("\nWhat stations share: queue {}, tables {}-..", shared.queue, shared.prefix);
-        failed += match shared::account(shared, &*secrets).await {
+        failed += match shared::without_role(shared, &*secrets).await {
             Ok(account) => {
                 let account = account.beside(clock.clone());
-                let steps = account.diagnose(&shared::wish(&place.config, shared)).await;
+                let roles = &shared.roles;
+                let named = [("sync", roles.sync.as_deref()), ("viewer", roles.viewer.as_deref())];
+                let looking = account.in_role(roles.viewer.as_deref().or(roles.sync.as_deref()));
+                let found = print(&account.diagnose_roles(&named).await)
+                    + print(&looking.diagnose(&shared::wish(&place.config, shared)).await);
                 clocks.push((Server::Shared, account.server_clock()));
-                print(&steps)
+                found
             }
             Err(error) => {
                 println!("  FAILED  set up: {error}");
                 1
             }
         };
+        println!(" What AWS bills");
+        let patience = std::time::Duration::from_secs(5);
+        match socket::call(&place.data, &Request::Spent, patience).await {
+            Ok(Answer::Spent(Some(spending))) => spending.lines().iter().for_each(|line| println!("  {line}")),
+            _ => {
+                let [nothing, written] = cost::at_best(shared.queue.ends_with(".fifo"));
+                println!(
+                    "  for a million events with full batches: ${nothing:.2} where nothing differs, ${written:.2} where each is written"
+                );
+                println!(
+                    "  ({}; one message at a time, a loop of seven calls, is ${:.2})",
+                    cost::PRICES,
+                    cost::SEVEN_CALLS
+                );
+            }
+        }
     }
     failed += print(&clock_steps(clocks, &*clock));
     Ok(failed)
@@ -237,7 +260,15 @@ fn print(steps: &[Step]) -> usize {
             Verdict::Passed(note) if note.is_empty() => println!("  ok      {name}"),
             Verdict::Passed(note) => println!("  ok      {name}: {note}"),
             Verdict::Warned(note) => println!("  notice  {name}: {note}"),
-            Verdict::Failed { fault, advice } => println!("  FAILED  {name}: {advice} ({fault})"),
+            Verdict::Failed { fault, advice } => {
+                // A permission of AWS's is named, with what does not work without it.
+                let denied = fault.subject.as_deref().filter(|subject| {
+                    fault.code == Code::AccessDenied
+                        && subject.split(' ').next().is_some_and(|action| action.contains(':'))
+                });
+                let said = denied.map(words::denied).map(|said| format!("{said} {advice}"));
+                println!("  FAILED  {name}: {} ({fault})", said.as_ref().unwrap_or(advice));
+            }
             Verdict::Skipped(why) => println!("  -       {name}: not tried, {why}"),
         }
     }

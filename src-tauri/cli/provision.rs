@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use engine::error::{Code, Fault};
 
 use super::{
     complain,
@@ -12,8 +13,9 @@ use super::{
 use crate::{
     adapters::aws::{
         apigateway,
-        provision::{State, provision},
-        template::{self, Role},
+        provision::{State, policies, provision},
+        roles::{self, Role},
+        template,
     },
     shared,
     view::words,
@@ -62,7 +64,7 @@ async fn make(args: ProvisionArgs, place: &Place) -> Result<bool, Box<dyn std::e
             return Ok(true);
         }
         Some(Print::Policy) => {
-            let policies = Role::ALL.map(|role| (role.name().to_owned(), template::policy(&wish, role)));
+            let policies = Role::ALL.map(|role| (role.name().to_owned(), roles::policy(&wish, role)));
             println!("{}", serde_json::to_string_pretty(&serde_json::Map::from_iter(policies))?);
             return Ok(true);
         }
@@ -74,10 +76,18 @@ async fn make(args: ProvisionArgs, place: &Place) -> Result<bool, Box<dyn std::e
         None => {}
     }
     let secrets = place.secrets(Console.can_answer())?;
-    let account = shared::account(shared, &*secrets).await?;
+    let account = shared::without_role(shared, &*secrets).await?;
     let found = provision(&account, &wish, !args.dry_run).await;
-    let found = found.map_err(|fault| format!("{} ({fault})", words::sentence(fault.code)))?;
+    let mut found = found.map_err(said)?;
     let mut right = true;
+    match policies(&account, &wish, !args.dry_run).await {
+        Ok(more) => found.extend(more),
+        Err(fault) => {
+            right = false;
+            let hint = "Policies are made with the rights of an administrator of IAM; --print policy prints them.";
+            eprintln!("The policies of the roles were not made or checked. {} {hint}", said(fault));
+        }
+    }
     for one in &found {
         let said = match &one.state {
             State::Right => "there and right".to_owned(),
@@ -93,4 +103,11 @@ async fn make(args: ProvisionArgs, place: &Place) -> Result<bool, Box<dyn std::e
         println!("{:<40} {said}", one.what);
     }
     Ok(right)
+}
+
+/// A refused permission is named, with what does not work without it.
+fn said(fault: Fault) -> String {
+    let permission = fault.subject.as_deref().filter(|_| fault.code == Code::AccessDenied);
+    let said = permission.map_or_else(|| words::sentence(fault.code).to_owned(), words::denied);
+    format!("{said} ({fault})")
 }

@@ -105,7 +105,7 @@ pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
     let act = |action| Request::Act { action, person: person.clone() };
     let records = |filter| Request::Records { filter, after: None, limit: LISTED };
     let requests = match command {
-        RelayCommand::Status => vec![Request::Snapshot],
+        RelayCommand::Status => vec![Request::Snapshot, Request::Spent],
         RelayCommand::Queue => vec![records(Filter::Wanted)],
         RelayCommand::Locks => vec![records(Filter::Held)],
         RelayCommand::Dead => vec![records(Filter::Dead), Request::DeadLetters { limit: LISTED }],
@@ -165,6 +165,7 @@ fn print(answer: &Answer) {
                 println!("{line}");
             }
         }
+        Answer::Spent(Some(spending)) => spending.lines().iter().for_each(|line| println!("  {line}")),
         Answer::Done => println!("Done."),
         _ => {}
     }

@@ -24,7 +24,7 @@ use crate::{
     config,
     control::{About, AtWork, Control},
     log,
-    secrets::SecretsError,
+    secrets::{Secrets, SecretsError},
     shared::{self, Stores},
     socket::{Server, SocketError},
     view::words,
@@ -88,9 +88,12 @@ pub(crate) enum EndError {
 pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
     // Whoever has the socket is the one relay of this data directory.
     let server = Server::bind(&place.data)?;
-    let secrets = place.secrets(attended)?;
+    let secrets: Arc<dyn Secrets> = place.secrets(attended)?.into();
     let account = match &place.config.shared {
-        Some(shared) => Some((shared.clone(), shared::account(shared, &*secrets).await?.beside(clock.clone()))),
+        Some(shared) => {
+            let account = shared::standing_account(shared, &place.file, secrets.clone()).await?;
+            Some((shared.clone(), account.beside(clock.clone())))
+        }
         None => None,
     };
     if let Some((shared, account)) = &account {
@@ -115,6 +118,9 @@ pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) 
         snapshots: snapshots.clone(),
         working,
         stop: stop.clone(),
+        requests: account
+            .as_ref()
+            .map(|(shared, account)| (account.requests().clone(), shared.queue.ends_with(".fifo"))),
     };
     let front = Front { tell, at_work, stop: stop.clone() };
     let life = match account {

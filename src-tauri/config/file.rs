@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::time::Time;
+use super::{shared::Shared, time::Time};
 
 fn seconds(seconds: u64) -> Time {
     Time(std::time::Duration::from_secs(seconds))
@@ -111,49 +111,6 @@ impl Default for Desk {
             opens: "08:00".into(),
             closes: "18:00".into(),
             autostart: true,
-        }
-    }
-}
-
-/// What stations share. `chart-relay provision` makes it. The audit log stays on each station.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Shared {
-    /// The AWS region; by default what AWS_REGION or the profile of this account says.
-    #[schemars(extend("x-form" = "text"), example = &"eu-central-1")]
-    pub(super) region: Option<String>,
-    /// Another address than AWS's own, for a service that is compatible with it.
-    #[schemars(extend("x-form" = "url"))]
-    pub(super) endpoint: Option<String>,
-    /// The name of the SQS queue; one that ends in .fifo is a FIFO queue.
-    #[schemars(extend("x-form" = "queue-name"))]
-    pub(super) queue: String,
-    /// What the names of the DynamoDB tables begin with.
-    #[schemars(extend("x-form" = "slug"))]
-    pub(super) prefix: String,
-    /// The id of an access key. Left out, AWS's default chain finds credentials: environment, profile, the machine's role.
-    #[schemars(extend("x-form" = "text"))]
-    pub(super) access_key_id: Option<String>,
-    /// The name under which the keychain has the secret of that access key.
-    #[schemars(extend("x-form" = "secret-name"))]
-    pub(super) secret: Option<String>,
-    /// The clinic that messages belong to which name none, by its id. Not needed where only one clinic is served; where stations
-    /// serve different ones, it must be the same on each.
-    #[schemars(extend("x-form" = "slug"))]
-    pub(super) default_firm: Option<String>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        let name = "chart-relay";
-        Self {
-            region: None,
-            endpoint: None,
-            queue: name.into(),
-            prefix: name.into(),
-            access_key_id: None,
-            secret: None,
-            default_firm: None,
         }
     }
 }

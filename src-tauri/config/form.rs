@@ -52,6 +52,10 @@ pub(super) fn check(form: &str, text: &str) -> Result<(), Wrong> {
                 ))
             }
         }
+        "role" if !(text.starts_with("arn:") && text.contains(":iam::") && text.contains(":role/")) => Err(wrong(
+            "the ARN of a role",
+            "Copy it from IAM's page of the role; it looks like \"arn:aws:iam::123456789012:role/chart-relay-sync\"",
+        )),
         "fingerprint" => fingerprint(text),
         "account" if text.is_empty() || !text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b':') => Err(wrong(
             "printable ASCII without a colon",

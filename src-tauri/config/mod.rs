@@ -26,6 +26,7 @@ mod form;
 mod mapping;
 mod resolve;
 mod schema;
+mod shared;
 mod time;
 
 pub use file::{Flavour, LogLevel, SecretIn, Shipped};
@@ -95,6 +96,16 @@ pub struct Shared {
     pub access_key: Option<(String, SecretName)>,
     /// Whose a message is that names no clinic.
     pub default_firm: Option<FirmId>,
+    /// `None`: AWS's own keys.
+    pub kms_key: Option<String>,
+    pub roles: Roles,
+}
+
+/// ARNs of the roles that are taken on; `None`: the credentials as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roles {
+    pub sync: Option<String>,
+    pub viewer: Option<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    Config, Engine, Fhir, FileMaker, Firm, Mistakes, Shared, SignIn, Station, Trust,
+    Config, Engine, Fhir, FileMaker, Firm, Mistakes, Roles, Shared, SignIn, Station, Trust,
     document::{Document, Way},
     file::{self, File},
     form::{self, is_loopback, wrong},
@@ -113,7 +113,7 @@ pub(super) fn resolve(file: File, folder: &Path, document: &Document, mistakes: 
     Some(Config { station: station?, desk, engine, shared, firms })
 }
 
-fn shared(shared: file::Shared, at: &mut At<'_, '_, '_>) -> Shared {
+fn shared(shared: super::shared::Shared, at: &mut At<'_, '_, '_>) -> Shared {
     for (key, other, given, other_given) in [
         ("secret", "access-key-id", shared.secret.is_some(), shared.access_key_id.is_some()),
         ("access-key-id", "secret", shared.access_key_id.is_some(), shared.secret.is_some()),
@@ -131,6 +131,8 @@ fn shared(shared: file::Shared, at: &mut At<'_, '_, '_>) -> Shared {
         prefix: shared.prefix,
         access_key: shared.access_key_id.zip(secret),
         default_firm: shared.default_firm.and_then(|firm| FirmId::new(firm).ok()),
+        kms_key: shared.kms_key,
+        roles: Roles { sync: shared.roles.sync, viewer: shared.roles.viewer },
     }
 }
 

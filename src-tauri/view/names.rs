@@ -80,7 +80,7 @@ impl Context<'_> {
     }
 
     /// What stands behind "Details for IT", for those who may see it.
-    pub fn details<const N: usize>(&self, details: [(&str, Option<String>); N]) -> Vec<Detail> {
+    pub fn details<'d>(&self, details: impl IntoIterator<Item = (&'d str, Option<String>)>) -> Vec<Detail> {
         if !self.role.has(Right::Details) {
             return Vec::new();
         }

@@ -51,7 +51,8 @@ pub struct Notices {
     attention: Attention,
     outage: Outage,
     /// Connections of which it was told that a sign-in is refused.
-    refused: BTreeSet<(FirmId, Side)>,
+    /// Of a firm's side, or of the storage that stations share.
+    refused: BTreeSet<Option<(FirmId, Side)>>,
     /// When it was last asked what is to be told.
     asked: Option<Duration>,
 }
@@ -100,11 +101,12 @@ impl Notices {
     /// Once for each connection, until it is mended.
     fn credential(&mut self, input: &Input<'_>) -> Option<Notice> {
         let snapshot = input.live()?;
-        let refused: BTreeSet<_> = snapshot
-            .connections
-            .iter()
-            .filter(|connection| sign_in_refused(connection))
-            .map(|connection| (connection.firm.clone(), connection.side))
+        let of_firm = |connection: &ConnectionView| Some((connection.firm.clone(), connection.side));
+        let connections = snapshot.connections.iter().map(|connection| (&connection.health, of_firm(connection)));
+        let refused: BTreeSet<_> = connections
+            .chain(snapshot.storage.iter().map(|trouble| (trouble, None)))
+            .filter(|(health, _)| sign_in_refused(health))
+            .map(|(_, whose)| whose)
             .collect();
         let new = !refused.is_subset(&self.refused);
         self.refused = refused;
@@ -125,15 +127,17 @@ fn tells(role: Role, class: Class) -> bool {
     }
 }
 
-fn sign_in_refused(connection: &ConnectionView) -> bool {
-    matches!(connection.health, Health::Stopped { code: Code::SignInRefused | Code::SecretMissing, .. })
+fn sign_in_refused(health: &Health) -> bool {
+    use Code::{CredentialsMissing, SecretMissing, SignInRefused};
+    matches!(health, Health::Stopped { code: SignInRefused | SecretMissing | CredentialsMissing, .. })
 }
 
 /// How many things need a person, without those that IT and managers are told of by themselves.
 fn attention(input: &Input<'_>) -> u64 {
     let told_apart = match input.last() {
         Some(last) if tells(input.settings.role, Class::Credential) => {
-            last.connections.iter().filter(|connection| sign_in_refused(connection)).count() as u64
+            let connections = last.connections.iter().map(|connection| &connection.health);
+            connections.chain(&last.storage).filter(|health| sign_in_refused(health)).count() as u64
         }
         _ => 0,
     };
@@ -160,7 +164,7 @@ impl Attention {
     }
 }
 
-/// What cannot be reached: a side, or the sync itself.
+/// What cannot be reached: a side, or the sync itself or what it stands on.
 fn unreachable(input: &Input<'_>) -> Option<Option<Side>> {
     if input.snapshot.is_some_and(|(_, age)| age > SILENCE) {
         return Some(None);
@@ -169,7 +173,11 @@ fn unreachable(input: &Input<'_>) -> Option<Option<Side>> {
         return Some(None);
     }
     let away = |connection: &&ConnectionView| matches!(&connection.health, Health::Away { failed_probes, .. } if *failed_probes >= 3);
-    Some(Some(input.live()?.connections.iter().find(away)?.side))
+    let live = input.live()?;
+    if live.verdict.state() == super::desk::State::CannotReach && !live.connections.iter().any(|one| away(&one)) {
+        return Some(None);
+    }
+    Some(Some(live.connections.iter().find(away)?.side))
 }
 
 fn written(snapshot: &Snapshot) -> u64 {

@@ -41,6 +41,7 @@ struct Lists {
     counts: [u64; 7],
     running: Vec<RecordKey>,
     health: Vec<Health>,
+    storage: Vec<Health>,
     newest: Option<Event>,
     pause: Option<Pause>,
     manual: Option<Manual>,
@@ -61,6 +62,7 @@ impl Lists {
             ],
             running: snapshot.running.clone(),
             health: snapshot.connections.iter().map(|connection| connection.health.clone()).collect(),
+            storage: snapshot.storage.clone(),
             newest: snapshot.recent.front().cloned(),
             pause: snapshot.pause.clone(),
             manual: snapshot.manual.clone(),
@@ -179,6 +181,18 @@ fn causes(input: &Input<'_>, context: &Context<'_>) -> Vec<Cause> {
         let of = if context.several() { format!("{of}, {}", context.firm(&poll.firm)) } else { of.to_owned() };
         add(State::NeedsAttention, words::missing(&of, missing), Some(Go::Summary), Vec::new());
     }
+    for trouble in &snapshot.storage {
+        let (state, go) = match trouble {
+            Health::Stopped { .. } => (State::NeedsAttention, Go::Summary),
+            _ => (State::CannotReach, Go::QueueWaiting),
+        };
+        add(
+            state,
+            words::storage(trouble, snapshot.at, input.zone),
+            Some(go),
+            context.details(health_details(trouble)),
+        );
+    }
     let mut connections: Vec<_> = snapshot.connections.iter().collect();
     connections.sort_by_key(|connection| match connection.health {
         Health::Stopped { .. } => 0,
@@ -227,18 +241,20 @@ fn place(connection: &ConnectionView, context: &Context<'_>) -> String {
 }
 
 fn details(connection: &ConnectionView, context: &Context<'_>) -> Vec<super::desk::Detail> {
-    let (code, subject, vendor) = match &connection.health {
+    let own = [
+        ("Clinic", Some(connection.firm.to_string())),
+        ("Last answer", connection.silent_for.map(|silent| format!("{} ago", words::long(silent)))),
+    ];
+    context.details(health_details(&connection.health).into_iter().chain(own))
+}
+
+fn health_details(health: &Health) -> [(&'static str, Option<String>); 3] {
+    let (code, subject, vendor) = match health {
         Health::Stopped { code, subject, vendor, .. } => (Some(code.to_string()), subject.clone(), vendor.clone()),
         Health::Away { code, vendor, .. } => (Some(code.to_string()), None, vendor.clone()),
         Health::Unproven | Health::Up => (None, None, None),
     };
-    context.details([
-        ("Code", code),
-        ("Concerns", subject),
-        ("Answer", vendor),
-        ("Clinic", Some(connection.firm.to_string())),
-        ("Last answer", connection.silent_for.map(|silent| format!("{} ago", words::long(silent)))),
-    ])
+    [("Code", code), ("Concerns", subject), ("Answer", vendor)]
 }
 
 fn overview(input: &Input<'_>, snapshot: &Snapshot, context: &Context<'_>) -> Overview {
@@ -375,6 +391,7 @@ pub fn summary(input: &Input<'_>, version: &str) -> String {
         let clinic = clinics.iter().position(|firm| **firm == connection.firm).unwrap_or_default() + 1;
         lines.push(format!("Clinic {clinic}, {}: {}", words::side_name(connection.side), words::in_short(connection)));
     }
+    lines.extend(snapshot.storage.iter().map(|trouble| words::storage(trouble, snapshot.at, input.zone)));
     let ago = |time: Option<Duration>| time.map_or("never".to_owned(), |time| format!("{} ago", words::long(time)));
     for poll in &snapshot.polls {
         let clinic = clinics.iter().position(|firm| **firm == poll.firm).unwrap_or_default() + 1;

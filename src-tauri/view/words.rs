@@ -14,11 +14,13 @@ mod codes;
 mod desk;
 mod lists;
 mod stations;
+mod storage;
 
 pub use codes::sentence;
 pub use desk::*;
 pub use lists::*;
 pub use stations::*;
+pub use storage::*;
 
 pub fn side(side: Side) -> &'static str {
     match side {
@@ -51,6 +53,7 @@ pub fn verdict(verdict: &Verdict, zone: &TimeZone) -> String {
             format!("Can't reach {} since {}. Changes are kept.", side(*which), clock(*since, zone))
         }
         Verdict::CannotJoin { since, code } => waiting_for_aws(*since, *code, *since, zone),
+        Verdict::NoStorage { since, code } => no_storage(*code, &clock(*since, zone)),
         Verdict::NoNews { for_ } => format!("No news from the sync for {}", long(*for_)),
         Verdict::Paused { until, by: None } => format!("Paused until {}", clock(*until, zone)),
         Verdict::Paused { until, by: Some(by) } => format!("Paused until {} ({by})", clock(*until, zone)),
@@ -118,6 +121,7 @@ pub fn summary(snapshot: &Snapshot, zone: &TimeZone) -> Vec<String> {
         lines.extend(poll.missing.map(|gone| format!("  {}", missing(&of, gone))));
         lines.extend(poll.remark.map(|code| format!("  {of}: {}", sentence(code))));
     }
+    lines.extend(snapshot.storage.iter().map(|trouble| format!("  {}", storage(trouble, snapshot.at, zone))));
     if let Some(Manual { stage: Stage::Finished(finished), .. }) = &snapshot.manual {
         lines.push(format!("  {}", last_sync(finished, zone)));
     }

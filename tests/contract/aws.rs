@@ -35,7 +35,7 @@ const VISIBILITY: Duration = Duration::from_secs(6);
 pub(crate) async fn account(address: &str) -> Account {
     let access_key = AccessKey { id: "synthetic".into(), secret: Secret::new("synthetic") };
     let region = Some("us-east-1".to_owned());
-    Account::new(Options { region, endpoint: Some(address.to_owned()), access_key: Some(access_key) }).await
+    Account::new(Options { region, endpoint: Some(address.to_owned()), access_key: Some(Arc::new(access_key)) }).await
 }
 
 /// Names that no other test uses.
@@ -43,7 +43,7 @@ pub(crate) fn wish(fifo: bool) -> Wish {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let queue = if fifo { format!("{name}.fifo") } else { name.clone() };
-    Wish { queue, prefix: name, visibility: VISIBILITY }
+    Wish { queue, prefix: name, visibility: VISIBILITY, kms_key: None, partition: "aws" }
 }
 
 /// The adapters on one emulator.

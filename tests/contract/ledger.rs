@@ -533,7 +533,15 @@ async fn the_survey_counts(world: impl World) {
     ledger.want(&[want(&cursor, 1, 1, None)]).await.unwrap();
     assert_eq!(
         ledger.survey().await.unwrap(),
-        Survey { records: 7, wanted: 3, oldest_wanted: Some(at(13)), held: 2, dead: 2, noticed: 1 }
+        Survey {
+            records: 7,
+            wanted: 3,
+            oldest_wanted: Some(at(13)),
+            held: 2,
+            dead: 2,
+            noticed: 1,
+            age: Duration::ZERO
+        }
     );
 }
 

@@ -6,6 +6,7 @@
 mod audit;
 mod aws;
 mod clinic;
+mod cursor;
 #[path = "../real/aws/rig.rs"]
 mod emulator;
 mod ledger;
@@ -13,6 +14,7 @@ mod messages;
 mod notes;
 mod proxy;
 mod queue;
+mod roles;
 mod shared;
 mod worlds;
 

@@ -13,6 +13,7 @@ use tokio::{
 
 /// What becomes of one request.
 #[derive(Debug, Clone)]
+#[allow(dead_code, reason = "each test does its part")]
 pub(crate) enum Act {
     /// It is carried out, and its answer is not delivered.
     LoseAnswer,
@@ -29,16 +30,25 @@ pub(crate) struct Proxy {
     pub(crate) address: String,
     /// Operation and what becomes of its next request.
     acts: Arc<Mutex<VecDeque<(&'static str, Act)>>>,
+    /// What becomes of every request, or of those of one operation, until further notice.
+    always: Arc<Mutex<Option<(Option<&'static str>, Act)>>>,
     /// How many requests of each operation were answered.
     answered: Arc<Mutex<std::collections::BTreeMap<String, u32>>>,
     late: Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>>,
 }
 
+#[allow(dead_code, reason = "each test uses its part")]
 impl Proxy {
     pub(crate) async fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let proxy = Self { address, acts: Arc::default(), answered: Arc::default(), late: Arc::default() };
+        let proxy = Self {
+            address,
+            acts: Arc::default(),
+            always: Arc::default(),
+            answered: Arc::default(),
+            late: Arc::default(),
+        };
         let (this, upstream) = (proxy.clone(), upstream.to_owned());
         tokio::spawn(async move {
             let client = reqwest::Client::new();
@@ -53,6 +63,11 @@ impl Proxy {
     /// The next request of this operation fares so; asked several times, the next ones.
     pub(crate) fn next(&self, operation: &'static str, act: Act) {
         self.acts.lock().unwrap().push_back((operation, act));
+    }
+
+    /// Every request, or every one of an operation, fares so from now on; `None`: as usual again.
+    pub(crate) fn always(&self, act: Option<(Option<&'static str>, Act)>) {
+        *self.always.lock().unwrap() = act;
     }
 
     /// All that was ordered has happened.
@@ -73,6 +88,11 @@ impl Proxy {
     }
 
     fn act(&self, operation: &str) -> Option<Act> {
+        if let Some((which, act)) = &*self.always.lock().unwrap()
+            && which.is_none_or(|which| which == operation)
+        {
+            return Some(act.clone());
+        }
         let mut acts = self.acts.lock().unwrap();
         let at = acts.iter().position(|(name, _)| *name == operation)?;
         acts.remove(at).map(|(_, act)| act)
@@ -91,7 +111,8 @@ impl Proxy {
                 |name: &str| headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
             let mut body = vec![0; header("content-length")?.parse().ok()?];
             stream.read_exact(&mut body).await.ok()?;
-            let operation = header("x-amz-target")?.rsplit('.').next()?.to_owned();
+            // IAM and STS name it in the body.
+            let operation = header("x-amz-target").unwrap_or_default().rsplit('.').next()?.to_owned();
             let act = self.act(&operation);
             let answer = match act {
                 Some(Act::Answer(status, json)) => (status, json.into_bytes()),

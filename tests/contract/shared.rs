@@ -7,14 +7,13 @@ use chart_relay::adapters::aws::{
     dynamodb::{self, DynamoLedger},
     provision::{State, Wish, provision},
     sqs::{self, SqsQueue},
-    template::{Role, policy},
 };
 use engine::{
     error::{Class, Code},
     fakes::FakeClock,
     key::{RecordKey, StationId},
     keys::ClinicKey,
-    ledger::{Claim, Commit, DeadLetter, Filter, Finish, Take, Want},
+    ledger::{Claim, Commit, DeadLetter, Finish, Take, Want},
     ports::{Ledger as _, Message, Queue as _, Receipt},
 };
 use serde_json::json;
@@ -59,7 +58,7 @@ on_both!(
     a_letter_may_be_larger_than_an_item
     a_lease_that_nobody_renewed_is_found_by_whoever_met_it
     stations_have_names_of_their_own_and_one_clinic_key
-    a_station_needs_no_more_than_its_policy_grants
+    figures_that_are_repeated_tell_their_age_and_miss_no_work_of_our_own
 );
 
 struct Rig {
@@ -89,15 +88,15 @@ async fn rig(address: &str, fifo: bool) -> Rig {
     }
 }
 
-fn patient(id: &str) -> RecordKey {
+pub(crate) fn patient(id: &str) -> RecordKey {
     RecordKey::parse(&format!("north/link/Patient/{id}")).unwrap()
 }
 
-fn claim(station: &str) -> Claim {
+pub(crate) fn claim(station: &str) -> Claim {
     Claim { owner: owner(station, "boot-1"), term: Duration::from_secs(60), overdue: None, now: at(0) }
 }
 
-fn done(generation: u64) -> Commit {
+pub(crate) fn done(generation: u64) -> Commit {
     Commit { state: "{}".into(), finish: Finish::Done, notice: None, generation, first_seen: at(0), now: at(1) }
 }
 
@@ -217,7 +216,7 @@ async fn what_was_deleted_is_named_and_found_again(address: &str) {
     assert_eq!((fault.class, fault.code), (Class::Away, Code::Unreachable));
 }
 
-fn message(number: usize) -> Message {
+pub(crate) fn message(number: usize) -> Message {
     Message { id: format!("id-{number}"), group: format!("group-{}", number % 2), body: format!("body {number}") }
 }
 
@@ -390,53 +389,27 @@ async fn stations_have_names_of_their_own_and_one_clinic_key(address: &str) {
     assert_eq!((differs.class, differs.code), (Class::Stop, Code::DatabaseKey));
 }
 
-async fn a_station_needs_no_more_than_its_policy_grants(address: &str) {
+async fn figures_that_are_repeated_tell_their_age_and_miss_no_work_of_our_own(address: &str) {
     let rig = rig(address, false).await;
-    // One that has provisioned nothing.
-    let station = account(address).await;
     let clock = FakeClock::at(at(0));
-    let url = sqs::find(&station, &rig.wish.queue).await.unwrap();
-    let queue = sqs::Options { url, visibility: rig.wish.visibility, figures_every: Duration::ZERO };
-    let queue = SqsQueue::new(&station, queue, clock.clone());
-    let ledger = dynamodb::Options { prefix: rig.wish.prefix.clone(), figures_every: Duration::ZERO };
-    let ledger = DynamoLedger::new(&station, ledger, clock);
-    queue.send((0..3).map(message).collect()).await.unwrap();
-    let receipts: Vec<_> = queue.receive(3, Duration::from_secs(1)).await.unwrap();
-    let receipts: Vec<_> = receipts.into_iter().map(|delivery| delivery.receipt).collect();
-    queue.extend(&receipts).await.unwrap();
-    queue.release(&receipts[..1]).await.unwrap();
-    queue.acknowledge(&receipts[1..]).await.unwrap();
-    queue.depth().await.unwrap();
-    let key = ClinicKey::from_bytes([1; 32]).id();
-    ledger.join(&StationId::new("front-desk").unwrap(), "computer-1", &key).await.unwrap();
-    let Take::Taken(_, lease) = ledger.take(&patient("1"), &claim("front-desk")).await.unwrap() else { panic!("busy") };
-    ledger.renew(std::slice::from_ref(&lease)).await.unwrap();
-    ledger.save(&lease, "{}", at(1)).await.unwrap();
-    let want = Want { key: patient("1"), first_seen: at(5), not_before: at(5), waits_for: None };
-    ledger.want(&[want]).await.unwrap();
-    assert!(ledger.commit(&lease, done(0)).await.unwrap());
-    ledger.due(&patient("1").firm, at(9), Duration::from_secs(60), 9).await.unwrap();
-    ledger.survey().await.unwrap();
-    for filter in [Filter::All, Filter::Wanted, Filter::Held, Filter::Dead, Filter::Noticed] {
-        ledger.page(filter, None, 9).await.unwrap();
-        ledger.count(filter).await.unwrap();
-    }
-    ledger.read(&patient("1")).await.unwrap();
-    ledger.set_aside(&[patient("1")], true).await.unwrap();
-    let letter = DeadLetter {
-        id: "m-1".into(),
-        code: Code::Malformed,
-        reason: "synthetic".into(),
-        sealed_body: vec![1],
-        first_seen: at(0),
+    let figures_every = Duration::from_secs(10);
+    let options = dynamodb::Options { prefix: rig.wish.prefix.clone(), figures_every };
+    let ledger = DynamoLedger::new(&rig.account, options, clock.clone());
+    let want = |id: &str| [Want { key: patient(id), first_seen: at(5), not_before: at(5), waits_for: None }];
+    let survey = async || {
+        let survey = ledger.survey().await.unwrap();
+        (survey.wanted, survey.age.as_secs())
     };
-    ledger.bury(letter).await.unwrap();
-    ledger.dead_letters(9).await.unwrap();
-    ledger.unbury(&["m-1".into()]).await.unwrap();
-    provision(&station, &rig.wish, false).await.unwrap();
-
-    let used: BTreeSet<String> = station.requests().all().into_keys().collect();
-    let granted = Role::Sync.sqs_actions().iter().chain(Role::Sync.dynamodb_actions());
-    assert_eq!(used, granted.map(ToString::to_string).collect(), "no more, and no less");
-    assert!(policy(&rig.wish, Role::Sync).to_string().contains(&rig.wish.queue));
+    assert_eq!(survey().await, (0, 0));
+    let asked = rig.account.requests().of("dynamodb");
+    clock.suspend(Duration::from_secs(4));
+    assert_eq!(survey().await, (0, 4));
+    assert_eq!(rig.account.requests().of("dynamodb"), asked, "repeated");
+    // What somebody else leaves is not seen before the next count, and the age says so. What we leave ourselves is.
+    rig.ledger.want(&want("1")).await.unwrap();
+    assert_eq!(survey().await.0, 0);
+    ledger.want(&want("2")).await.unwrap();
+    assert_eq!(survey().await, (1, 4));
+    clock.suspend(Duration::from_secs(7));
+    assert_eq!(survey().await, (2, 0));
 }

@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     canary_kit::{PATIENT, Scan},
-    installation::{Installation, said},
+    installation::{Installation, assert_said, said},
     rig::until,
 };
 
@@ -257,6 +257,90 @@ async fn nothing_of_a_patient_is_left_in_the_open() {
     let mut scan = Scan::default();
     scan.directory(&installation.data());
     assert_eq!(scan.sightings.len(), 1, "{:?}", scan.sightings);
+}
+
+mod ministack {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_rests_in_aws_tells_nothing_of_a_patient() {
+        super::what_rests_in_aws_tells_nothing_of_a_patient(crate::emulator::ministack()).await;
+    }
+}
+
+/// Asks the emulator in JSON, past the adapters.
+async fn raw(address: &str, target: &str, request: &Json) -> Json {
+    let key = "Credential=synthetic/20260101/us-east-1/any/aws4_request";
+    let call = reqwest::Client::new().post(address).body(request.to_string());
+    let call = call.header("x-amz-target", target).header("content-type", "application/x-amz-json-1.0");
+    let call = call.header("authorization", format!("AWS4-HMAC-SHA256 {key}, SignedHeaders=host, Signature=0"));
+    serde_json::from_str(&call.send().await.unwrap().text().await.unwrap()).unwrap()
+}
+
+/// All that a station ever sent to AWS, and all that rests there in the end: every table, both queues.
+async fn what_rests_in_aws_tells_nothing_of_a_patient(address: &str) {
+    let name = "canary";
+    let (ear, heard) = overhear(address.strip_prefix("http://").unwrap().parse().unwrap()).await;
+    let mut installation = Installation::with(1, 34, &crate::post::shared(&format!("http://{ear}"), name)).await;
+    installation.set_secrets().await;
+    installation.run_with_input(&["secret", "set", "aws"], "synthetic\n").await;
+    assert_said(&installation.run(&["provision"]).await, "made");
+    assert_said(&installation.run(&["doctor", "--write-probe", "--yes"]).await, "Everything works.");
+    // Another producer puts the whole patient into a message, past the ear.
+    let queue = raw(address, "AmazonSQS.GetQueueUrl", &json!({ "QueueName": name })).await["QueueUrl"].clone();
+    let poison = json!({ "QueueUrl": queue, "MessageBody": json!({ "v": 1, "hints": [quoted()] }).to_string() });
+    raw(address, "AmazonSQS.SendMessage", &poison).await;
+    let planted = resources(&mut installation);
+    let id = |which: usize| planted[which]["id"].as_str().unwrap();
+    let (chart, filemaker) = (installation.chart.control(), installation.server.control());
+    planted.iter().for_each(|resource| drop(chart.put(resource.clone()).unwrap()));
+    // One fails in FileMaker's words, and one gets no answer.
+    filemaker.inject(filemaker::Fault::Code(511), When::next().route(Route::Create).key(id(2)));
+    filemaker.inject(filemaker::Fault::DropAfter, When::next().layout("API_Patient").route(Route::Create).key(id(0)));
+    let relay = installation.start();
+    until("the patient, the form and the letter have arrived", async || {
+        filemaker.record_with("Patient", "FhirId", id(0)).filter(|row| row.fields["LastName"] == PATIENT.family)?;
+        filemaker.record_with("IntakeForm", "FhirId", id(1))?;
+        let dead = said(&installation.run(&["dead"]).await);
+        (dead.contains(id(2)) && dead.contains("not a hint")).then_some(())
+    })
+    .await;
+    // A difference is kept, and remarked.
+    let row = filemaker.record_with("Patient", "FhirId", id(0)).unwrap();
+    filemaker.desk_edit("Patient", row.record_id, &[("City", PATIENT.note)]).unwrap();
+    let mut changed = chart.get("Patient", id(0)).unwrap();
+    changed["address"][0]["city"] = json!(PATIENT.answer);
+    chart.put(changed).unwrap();
+    until("the difference is remarked", async || {
+        said(&installation.run(&["remarks"]).await).contains(id(0)).then_some(())
+    })
+    .await;
+    installation.stop(relay).await;
+
+    let mut scan = Scan::default();
+    let mut items = 0;
+    for table in raw(address, "DynamoDB_20120810.ListTables", &json!({})).await["TableNames"].as_array().unwrap() {
+        if !table.as_str().unwrap().starts_with("canary-") {
+            continue;
+        }
+        let all = raw(address, "DynamoDB_20120810.Scan", &json!({ "TableName": table })).await;
+        assert!(all["LastEvaluatedKey"].is_null());
+        items += all["Items"].as_array().unwrap().len();
+        // What is written in base64 is looked at as it is.
+        for body in all["Items"].as_array().unwrap().iter().filter_map(|item| item["body"]["B"].as_str()) {
+            scan.bytes("a sealed body", &STANDARD.decode(body).unwrap());
+        }
+        scan.bytes(&format!("table {table}"), all.to_string().as_bytes());
+    }
+    assert!(items > 10, "{items}");
+    for name in [name, "canary-dead"] {
+        let url = raw(address, "AmazonSQS.GetQueueUrl", &json!({ "QueueName": name })).await["QueueUrl"].clone();
+        let left =
+            raw(address, "AmazonSQS.ReceiveMessage", &json!({ "QueueUrl": url, "MaxNumberOfMessages": 10 })).await;
+        scan.bytes(&format!("queue {name}"), left.to_string().as_bytes());
+    }
+    let heard = heard.lock().unwrap().clone();
+    assert!(String::from_utf8_lossy(&heard).contains("SendMessageBatch"), "nothing was overheard");
+    scan.bytes("what was ever sent to AWS", &heard);
+    scan.assert_silent(50_000);
 }
 
 fn log(installation: &Installation) -> String {

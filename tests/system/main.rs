@@ -20,6 +20,9 @@ mod medplum_rig;
 mod mishaps;
 mod post;
 mod process;
+#[path = "../contract/proxy.rs"]
+mod proxy;
+mod refusals;
 mod rig;
 mod shared;
 mod stations;

@@ -15,6 +15,27 @@ use crate::adapters::doctor::Step;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Account {
+    /// Takes on each role that is configured. Without one, everything is done with whatever the credentials may do.
+    pub async fn diagnose_roles(&self, roles: &[(&str, Option<&str>)]) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (name, arn) in roles {
+            let Some(arn) = arn else { continue };
+            let what = format!("role {name}");
+            steps.push(match self.in_role(Some(arn)).identified().await {
+                Ok(()) => Step::passed(what, ""),
+                Err(fault) => {
+                    let advice = advice(&fault);
+                    Step::failed(what, fault, advice)
+                }
+            });
+        }
+        if roles.iter().all(|(_, arn)| arn.is_none()) {
+            let note = "all roles: one set of keys may do everything here; [shared.roles] holds each worker to its own";
+            steps.push(Step::warned("roles", note));
+        }
+        steps
+    }
+
     /// Looks at everything that stations share, and changes nothing.
     pub async fn diagnose(&self, wish: &Wish) -> Vec<Step> {
         let Some(region) = self.region() else {
@@ -97,10 +118,7 @@ fn step(Found { what, state }: Found) -> Step {
 
 fn advice(fault: &Fault) -> String {
     match fault.code {
-        Code::AccessDenied => format!(
-            "This account lacks a permission: {}. `chart-relay provision --print policy` prints what it needs.",
-            fault.subject.as_deref().unwrap_or("not named")
-        ),
+        Code::AccessDenied => "`chart-relay provision --print policy` prints what each role needs.".to_owned(),
         Code::SignInRefused => "AWS refused the credentials: renew them, or check the machine's clock.".to_owned(),
         Code::CredentialsMissing => {
             "No credentials: sign in with AWS's own tools, or set access-key-id and secret in [shared].".to_owned()

@@ -16,6 +16,11 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let on = |class, code| Fault::new(class, code).on(format!("{action} on {subject}"));
+    if !matches!(error, SdkError::ServiceError(_))
+        && let Some(fault) = of_credentials(error)
+    {
+        return fault;
+    }
     match error {
         SdkError::ServiceError(service) => {
             let status = service.raw().status().as_u16();
@@ -25,7 +30,6 @@ where
         // What was sent may have arrived; each call is such that it may be sent again.
         SdkError::TimeoutError(_) => on(Class::Away, Code::TimedOut),
         SdkError::ResponseError(_) => on(Class::Retry, Code::BadAnswer),
-        _ if lacks_credentials(error) => on(Class::Stop, Code::CredentialsMissing),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => on(Class::Away, Code::TimedOut),
         SdkError::DispatchFailure(failure) if failure.is_io() => on(Class::Away, Code::Unreachable),
         SdkError::DispatchFailure(_) => on(Class::Away, Code::NotAnswering),
@@ -61,18 +65,7 @@ pub(super) fn of_name(name: &str, status: u16, action: &str, subject: &str) -> F
         | "KmsInvalidState"
         | "KmsNotFound"
         | "KmsOptInRequired" => (Class::Stop, Code::AccessDenied),
-        "ExpiredToken"
-        | "ExpiredTokenException"
-        | "InvalidAccessKeyId"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "IncompleteSignature"
-        | "IncompleteSignatureException"
-        | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException"
-        | "RequestExpired"
-        | "SignatureDoesNotMatch"
-        | "UnrecognizedClientException" => (Class::Stop, Code::SignInRefused),
+        name if REFUSED_CREDENTIALS.contains(&name) => (Class::Stop, Code::SignInRefused),
         "QueueDoesNotExist" | "NonExistentQueue" | "QueueDeletedRecently" => (Class::Stop, Code::QueueMissing),
         // Also where a table is still being made, or was deleted.
         "ResourceNotFoundException" | "TableNotFoundException" => (Class::Stop, Code::TableMissing),
@@ -93,15 +86,56 @@ pub(super) fn of_name(name: &str, status: u16, action: &str, subject: &str) -> F
     Fault::new(class, code).on(format!("{action} on {subject}")).vendor(format!("AWS {status} {name}"))
 }
 
-fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<CredentialsError>() {
-            return true;
-        }
-        next = error.source();
+/// The names under which AWS refuses who we say we are.
+const REFUSED_CREDENTIALS: [&str; 12] = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
+
+/// Whether a text, such as the body of an answer, holds one of those names.
+pub(super) fn names_refused_credentials(text: &str) -> bool {
+    REFUSED_CREDENTIALS.iter().any(|name| text.contains(name))
+}
+
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
+    let mut all = vec![error];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        all.push(cause);
+        next = cause.source();
     }
-    false
+    all
+}
+
+/// An error and its causes in words: to look for names in, and not to be shown.
+pub(super) fn words(error: &(impl Error + 'static)) -> String {
+    chain(error).iter().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Where there were no credentials to sign with.
+pub(super) fn of_credentials(error: &(dyn Error + 'static)) -> Option<Fault> {
+    let missing = chain(error).into_iter().find(|error| error.is::<CredentialsError>())?;
+    let words = chain(missing).iter().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let (class, code) = if names_refused_credentials(&words) {
+        (Class::Stop, Code::SignInRefused)
+    } else if words.contains("AccessDenied") {
+        (Class::Stop, Code::AccessDenied)
+    } else if words.contains("dispatch failure") || words.contains("timeout") {
+        (Class::Away, Code::Unreachable)
+    } else {
+        (Class::Stop, Code::CredentialsMissing)
+    };
+    Some(Fault::new(class, code).on("sts:AssumeRole on the role of this worker"))
 }
 
 #[cfg(test)]

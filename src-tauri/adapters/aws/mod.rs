@@ -5,24 +5,34 @@
 
 pub mod apigateway;
 mod check;
+pub mod cost;
+mod credentials;
 pub mod dynamodb;
 mod errors;
 pub mod provision;
 mod requests;
+pub mod roles;
 pub mod sqs;
 pub mod template;
 
 use std::{sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_sdk_sqs::config::Credentials;
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig,
+};
 use engine::{
     ports::Clock,
     server_clock::{Heard, ServerClock},
 };
 
-pub use self::requests::Requests;
-use super::secret::Secret;
+use engine::error::{Class, Code, Fault};
+
+pub use self::{
+    credentials::{AccessKey, Keys},
+    requests::Requests,
+};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use credentials::{Ear, Source};
 
 /// An attempt that takes longer is given up; the SDK then tries again.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -31,13 +41,6 @@ const CONNECT: Duration = Duration::from_secs(4);
 /// much later.
 const ATTEMPTS: u32 = 3;
 
-/// An access key of an AWS account.
-#[derive(Debug, Clone)]
-pub struct AccessKey {
-    pub id: String,
-    pub secret: Secret,
-}
-
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// `None`: what the environment or the profile says.
@@ -45,13 +48,14 @@ pub struct Options {
     /// Another address than AWS's own.
     pub endpoint: Option<String>,
     /// `None`: the default chain (environment, profile, the machine's role).
-    pub access_key: Option<AccessKey>,
+    pub access_key: Option<Arc<dyn Keys>>,
 }
 
 /// How to reach AWS, and what was asked of it.
 #[derive(Debug, Clone)]
 pub struct Account {
     sdk: SdkConfig,
+    source: Source,
     requests: Arc<Requests>,
     server_clock: Option<Arc<ServerClock>>,
 }
@@ -69,10 +73,30 @@ impl Account {
         if let Some(endpoint) = options.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
-        if let Some(AccessKey { id, secret }) = options.access_key {
-            loader = loader.credentials_provider(Credentials::new(id, secret.reveal(), None, None, "configuration"));
+        let source = Source::new(options.access_key);
+        // They are kept by their source, which hears of refusals.
+        let sdk = loader.credentials_provider(source.clone()).identity_cache(IdentityCache::no_cache()).load().await;
+        Self { sdk, source, requests: Arc::default(), server_clock: None }
+    }
+
+    /// The same account in a role, given by its ARN; what is sent in it is counted by itself. `None`: the credentials as they are.
+    #[must_use]
+    pub fn in_role(&self, role: Option<&str>) -> Self {
+        let Some(arn) = role else { return self.clone() };
+        let source = self.source.role(arn, &self.sdk);
+        let credentials = SharedCredentialsProvider::new(source.clone());
+        let sdk = self.sdk.clone().into_builder().credentials_provider(credentials).build();
+        Self { sdk, source, requests: Arc::default(), server_clock: self.server_clock.clone() }
+    }
+
+    /// Whether there are credentials to sign with.
+    pub(super) async fn identified(&self) -> Result<(), Fault> {
+        match self.source.credentials().await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(errors::of_credentials(&error).unwrap_or_else(|| Fault::new(Class::Stop, Code::CredentialsMissing)))
+            }
         }
-        Self { sdk: loader.load().await, requests: Arc::default(), server_clock: None }
     }
 
     /// Notes what AWS's clock says beside this one.
@@ -102,11 +126,13 @@ impl Account {
 
     pub(super) fn sqs(&self) -> aws_sdk_sqs::Client {
         let config = aws_sdk_sqs::config::Builder::from(&self.sdk);
+        let config = config.interceptor(Ear(self.source.clone()));
         aws_sdk_sqs::Client::from_conf(config.interceptor(self.counter()).build())
     }
 
     pub(super) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::config::Builder::from(&self.sdk);
+        let config = config.interceptor(Ear(self.source.clone()));
         aws_sdk_dynamodb::Client::from_conf(config.interceptor(self.counter()).build())
     }
 }

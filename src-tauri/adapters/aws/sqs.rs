@@ -359,6 +359,10 @@ impl Queue for SqsQueue {
         self.account.server_clock()
     }
 
+    fn counts_exactly(&self) -> bool {
+        false
+    }
+
     fn visibility(&self) -> Duration {
         self.options.visibility
     }

@@ -299,6 +299,7 @@ impl Ledger for SqliteLedger {
                 held: count(row, "held")?,
                 dead: count(row, "dead")?,
                 noticed: count(row, "noticed")?,
+                age: Duration::ZERO,
             })
         })?;
         surveys.into_iter().next().ok_or_else(|| fault::corrupt("the tally of records"))

@@ -188,4 +188,6 @@ pub struct Survey {
     /// Dead records and dead letters that nobody has set aside.
     pub dead: u64,
     pub noticed: u64,
+    /// How long ago it was counted. What it says is proven for then.
+    pub age: Duration,
 }

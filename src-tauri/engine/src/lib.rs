@@ -10,7 +10,7 @@
 //! by an intent ([`link`]) and an [`audit`] entry. Creating rows needs a [`proof`] that their key is unique.
 //!
 //! **What it stands on.** [`ports`] are the doors to the outside: queue, ledger, audit log, the two servers, the clock. [`ledger`] says what
-//! records, leases and marks are; [`error`](mod@error) what can go wrong and what follows; [`connection`] whether a side answers; [`retry`] how
+//! records, leases and marks are; [`error`](mod@error) what can go wrong and what follows; [`connection`] whether a side answers, [`storage`] whether our own storage does; [`retry`] how
 //! often one may try. `fakes` (a feature) are in-memory ports for tests.
 //!
 //! Promises of a run: it writes only under its own epoch, only with a guard, only after its intent and audit entry are on disk, and
@@ -50,4 +50,5 @@ pub mod server_clock;
 pub mod settings;
 pub mod snapshot;
 pub mod status;
+pub mod storage;
 pub mod supervisor;

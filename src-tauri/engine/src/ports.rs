@@ -78,6 +78,10 @@ pub trait Queue: Send + Sync + fmt::Debug {
     fn server_clock(&self) -> Option<Heard> {
         None
     }
+    /// Whether [`Queue::depth`] counts. Where it only estimates, nothing but an empty receive proves that nothing waits.
+    fn counts_exactly(&self) -> bool {
+        true
+    }
     fn visibility(&self) -> Duration;
 }
 

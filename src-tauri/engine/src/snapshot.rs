@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -176,6 +176,11 @@ pub enum Verdict {
         since: Timestamp,
         code: Code,
     },
+    /// Queue or ledger do not answer.
+    NoStorage {
+        since: Timestamp,
+        code: Code,
+    },
     /// The shared queue and ledger have not answered since the start.
     CannotJoin {
         since: Timestamp,
@@ -202,7 +207,7 @@ impl Verdict {
     pub fn state(&self) -> State {
         match self {
             Verdict::WrongClock { .. } | Verdict::NeedsAttention { .. } => State::NeedsAttention,
-            Verdict::CannotReach { .. } | Verdict::CannotJoin { .. } => State::CannotReach,
+            Verdict::CannotReach { .. } | Verdict::NoStorage { .. } | Verdict::CannotJoin { .. } => State::CannotReach,
             Verdict::NoNews { .. } => State::NoNews,
             Verdict::Paused { .. } => State::Paused,
             Verdict::Working { .. } => State::Working,
@@ -251,7 +256,9 @@ pub struct Snapshot {
     /// In the queue, about.
     pub queue_waiting: u64,
     pub queue_in_flight: u64,
-    /// Time since a receive last came back, and since one last came back empty.
+    /// What queue and ledger refuse, where stations share them; see [`crate::storage`].
+    pub storage: Vec<Health>,
+    /// Time since a receive last came back, and since the queue was last seen to be empty.
     pub received: Option<Duration>,
     pub received_empty: Option<Duration>,
     /// Time since the figures of the queue and of the ledger were last read.
@@ -312,6 +319,7 @@ impl Snapshot {
             polls: Vec::new(),
             queue_waiting: 0,
             queue_in_flight: 0,
+            storage: Vec::new(),
             received: None,
             received_empty: None,
             counted: None,
@@ -351,11 +359,13 @@ impl Snapshot {
         let stopped = |connection: &&ConnectionView| matches!(connection.health, Health::Stopped { .. });
         let stopped = self.connections.iter().filter(stopped).count() as u64;
         let missing = self.polls.iter().filter(|poll| poll.missing.is_some()).count() as u64;
+        let refused = self.storage.iter().filter(|trouble| matches!(trouble, Health::Stopped { .. })).count() as u64;
         self.dead
             + self.leases_overdue
             + self.leases_endless
             + stopped
             + missing
+            + refused
             + u64::from(self.fatal.is_some())
             + u64::from(self.wrong_clock().is_some())
     }
@@ -382,6 +392,13 @@ impl Snapshot {
                 };
             }
         }
+        for trouble in &self.storage {
+            if let Health::Away { since, code, .. } = trouble
+                && self.at.duration_since(*since).unsigned_abs() > limits.count
+            {
+                return Verdict::NoStorage { since: *since, code: *code };
+            }
+        }
         let silence =
             self.polls
                 .iter()
@@ -403,6 +420,7 @@ impl Snapshot {
         }
         let proven = self.received_empty.is_some()
             && self.counted.is_some()
+            && self.storage.is_empty()
             && self.polls.iter().all(|poll| poll.polled.is_some() && poll.swept.is_some())
             && self.connections.iter().all(|connection| connection.health == Health::Up);
         let busy = self.wanted > 0 || self.queue_waiting > 0 || !self.running.is_empty() || self.queue_in_flight > 0;
@@ -412,7 +430,9 @@ impl Snapshot {
         if !proven {
             return Verdict::Starting;
         }
-        Verdict::UpToDate { at: self.at }
+        // As old as the oldest of the figures that it rests on.
+        let age = SignedDuration::try_from(self.counted.unwrap_or_default()).unwrap_or_default();
+        Verdict::UpToDate { at: self.at.saturating_sub(age).unwrap_or(self.at) }
     }
 }
 
@@ -466,6 +486,11 @@ mod tests {
         well
     }
 
+    fn no_storage(snapshot: &Snapshot, seconds: i64) -> Health {
+        let since = snapshot.at.saturating_sub(SignedDuration::from_secs(seconds)).unwrap();
+        Health::Away { since, code: Code::Unreachable, vendor: None, failed_probes: 0 }
+    }
+
     /// The troubles in order of precedence; each beats all that come after it, and any of them beats "up to date".
     #[test]
     fn up_to_date_is_said_only_when_everything_holds_and_the_worst_goes_first() {
@@ -476,7 +501,7 @@ mod tests {
             verdict["is"].as_str().unwrap().to_owned()
         };
         assert_eq!(word(&all_well()), "up-to-date");
-        let troubles: [(&str, Trouble); 24] = [
+        let troubles: [(&str, Trouble); 27] = [
             ("wrong-clock", |s| s.clocks = vec![WrongClock::Here { ahead: -10_800 }]),
             ("needs-attention", |s| s.dead = 1),
             ("needs-attention", |s| s.polls[0].missing = Some(Missing { rows: 11, of: 20 })),
@@ -488,12 +513,17 @@ mod tests {
                 s.connections[0].health =
                     Health::Stopped { since, code: Code::SignInRefused, subject: None, vendor: None };
             }),
+            ("needs-attention", |s| {
+                let (since, subject) = (s.at, Some("sqs:ReceiveMessage on relay".to_owned()));
+                s.storage = vec![Health::Stopped { since, code: Code::AccessDenied, subject, vendor: None }];
+            }),
             ("cannot-reach", |s| {
                 let since = Timestamp::UNIX_EPOCH;
                 let code = Code::Unreachable;
                 s.connections[1].health = Health::Away { since, code, vendor: None, failed_probes: 3 };
                 s.connections[1].silent_for = None;
             }),
+            ("no-storage", |s| s.storage = vec![no_storage(s, 31)]),
             ("no-news", |s| s.polls[0].polled = Some(Duration::from_secs(31))),
             ("no-news", |s| s.polls[0].swept = Some(Duration::from_secs(3 * 3_600 + 1))),
             ("no-news", |s| s.received = Some(Duration::from_secs(91))),
@@ -503,6 +533,7 @@ mod tests {
             ("working", |s| s.wanted = 1),
             ("working", |s| s.queue_waiting = 1),
             ("working", |s| s.queue_in_flight = 1),
+            ("starting", |s| s.storage = vec![no_storage(s, 3)]),
             ("starting", |s| s.received_empty = None),
             ("starting", |s| s.counted = None),
             ("starting", |s| s.polls[0].polled = None),

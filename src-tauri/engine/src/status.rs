@@ -36,6 +36,8 @@ pub struct Board {
     pub received_empty: Option<Duration>,
     /// When the last receive that came back empty was asked: what was sent before and is not in anybody's hands is gone.
     pub emptied: Option<Duration>,
+    /// The last receive brought something: there may be more.
+    pub more_received: bool,
     pub counted: Option<Duration>,
     pub polls: BTreeMap<(FirmId, Side, ResourceType), Poll>,
     /// What was asked before this elapsed time proves nothing: the machine slept since then, or nothing was asked for long.
@@ -107,15 +109,24 @@ impl Status {
             return;
         }
         board.received = Some(now);
+        board.more_received = deliveries > 0;
         if deliveries == 0 {
             board.emptied = Some(asked);
             board.received_empty = Some(now);
         }
     }
 
-    /// Queue and ledger said how they stand.
-    pub fn counted(&self) {
-        self.board().counted = Some(self.clock.elapsed());
+    /// Queue and ledger said at `asked` (elapsed) how they stand. `empty`: the queue was counted, and nothing is in it.
+    pub fn counted(&self, asked: Duration, empty: bool) {
+        let mut board = self.board();
+        if asked < board.awake_since {
+            return;
+        }
+        board.counted = Some(asked);
+        if empty && board.received.is_some() {
+            board.received_empty = Some(asked);
+            board.more_received = false;
+        }
     }
 
     /// A poll that began at `asked` (elapsed) is complete, here or at another station, and has come so far.

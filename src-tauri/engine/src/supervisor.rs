@@ -45,6 +45,7 @@ use crate::{
     settings::{Firm, Settings},
     snapshot::{Pause, Phase, Snapshot},
     status::Status,
+    storage::{NotedLedger, NotedQueue, Storage},
 };
 
 /// What may begin.
@@ -170,13 +171,16 @@ impl Handle {
 
 impl Engine {
     /// Starts on a tokio runtime. A pause that outlived the last run goes on.
-    pub fn start(shared: Shared, firms: BTreeMap<FirmId, Firm>, settings: Settings) -> Self {
+    pub fn start(mut shared: Shared, firms: BTreeMap<FirmId, Firm>, settings: Settings) -> Self {
         let (actions, asked) = mpsc::channel(64);
         let (publish, snapshots) = watch::channel(Snapshot::empty(shared.clock.now()));
         let stop = Arc::new(Notify::new());
         let pseudonyms = Pseudonyms::new(&settings.clinic_key);
         let ledger = shared.ledger.clone();
-        let supervisor = Supervisor::new(shared, firms, settings, publish);
+        let storage = Storage::new(shared.clock.clone());
+        shared.queue = Arc::new(NotedQueue { queue: shared.queue, storage: storage.clone() });
+        shared.ledger = Arc::new(NotedLedger { ledger: shared.ledger, storage: storage.clone() });
+        let supervisor = Supervisor::new(shared, storage, firms, settings, publish);
         let revealer = Revealer(supervisor.reconciler.clone());
         let looker = Looker(supervisor.reconciler.clone());
         let handle = Handle { actions, snapshots, stop: stop.clone(), revealer, looker, pseudonyms, ledger };
@@ -200,6 +204,8 @@ impl Engine {
 
 struct Supervisor {
     shared: Shared,
+    /// What queue and ledger refuse.
+    storage: Arc<Storage>,
     reconciler: Arc<Reconciler>,
     keeper: Arc<Keeper>,
     watch: Arc<Watch>,
@@ -232,6 +238,7 @@ struct Face {
 impl Supervisor {
     fn new(
         shared: Shared,
+        storage: Arc<Storage>,
         firms: BTreeMap<FirmId, Firm>,
         settings: Settings,
         publish: watch::Sender<Snapshot>,
@@ -292,6 +299,7 @@ impl Supervisor {
                 others: watch.clone(),
             }),
             shared,
+            storage,
         }
     }
 

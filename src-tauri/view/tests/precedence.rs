@@ -12,6 +12,11 @@ use crate::view::{
     face::{Face, Input, SILENCE},
 };
 
+fn storage(snapshot: &mut Snapshot, code: Code) {
+    let since = at("2026-03-02T15:14:00Z");
+    snapshot.storage = vec![Health::Away { since, code, vendor: None, failed_probes: 0 }];
+}
+
 fn shown(input: &Input<'_>) -> (State, String) {
     let look = Face::default().look(input, Duration::ZERO);
     (look.state, look.sentence)
@@ -20,15 +25,21 @@ fn shown(input: &Input<'_>) -> (State, String) {
 type Trouble = (State, &'static str, fn(&mut Snapshot));
 
 /// Worst first.
-const TROUBLES: [Trouble; 14] = [
+const TROUBLES: [Trouble; 17] = [
     (State::NeedsAttention, "Syncing has stopped. The disk is full.", |s| s.fatal = Some(Code::DatabaseFull)),
     (State::NeedsAttention, "Syncing has stopped. Start Chart Relay again", |s| s.phase = Phase::Stopped),
     (State::NeedsAttention, "1 item needs attention", |s| s.dead += 1),
     (State::NeedsAttention, "1 item needs attention", |s| s.leases_overdue += 1),
     (State::NeedsAttention, "1 item needs attention", |s| s.leases_endless += 1),
     (State::NeedsAttention, "1 item needs attention", |s| stopped(s, Side::FileMaker, Code::SignInRefused)),
+    (State::NeedsAttention, "1 item needs attention", |s| {
+        let (since, subject) = (s.at, Some("sqs:ReceiveMessage on chart-relay".to_owned()));
+        s.storage = vec![Health::Stopped { since, code: Code::AccessDenied, subject, vendor: None }];
+    }),
     (State::CannotReach, "Can't reach FileMaker since 10:14. Changes are kept.", |s| away(s, Side::FileMaker)),
     (State::CannotReach, "Can't reach the chart system since 10:14. Changes are kept.", |s| away(s, Side::Fhir)),
+    (State::CannotReach, "Can't reach the shared queue and ledger since 10:14.", |s| storage(s, Code::Unreachable)),
+    (State::CannotReach, "AWS has asked us to slow down since 10:14.", |s| storage(s, Code::Throttled)),
     (State::NoNews, "No news from the sync for 4 min", |s| s.polls[0].polled = Some(Duration::from_secs(240))),
     (State::Paused, "Paused until 14:30 (maria)", |s| {
         s.pause = Some(Pause { until: at("2026-03-02T19:30:00Z"), by: Some("maria".to_owned()) });

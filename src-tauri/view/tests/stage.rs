@@ -65,7 +65,7 @@ pub(super) fn well() -> Snapshot {
         remark: None,
         missing: None,
     }];
-    (well.received, well.received_empty, well.counted) = (second, second, second);
+    (well.received, well.received_empty, well.counted) = (second, second, Some(Duration::ZERO));
     judged(well)
 }
 

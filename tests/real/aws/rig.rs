@@ -36,6 +36,13 @@ pub(crate) fn ministack() -> &'static str {
     &RUNNING.get_or_init(|| start("ministack")).address
 }
 
+/// moto that holds every caller to the policies of its user or role, but the one with the key `synthetic`.
+#[allow(dead_code, reason = "most tests need no permissions")]
+pub(crate) fn guarded() -> &'static str {
+    static RUNNING: OnceLock<Emulator> = OnceLock::new();
+    &RUNNING.get_or_init(|| start("guarded")).address
+}
+
 /// As [`ministack`].
 #[allow(dead_code, reason = "some tests make do with one emulator")]
 pub(crate) fn moto() -> &'static str {

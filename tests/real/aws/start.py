@@ -1,6 +1,6 @@
 """Runs one emulator of AWS on a free port of loopback, says which, and ends it when its own input ends.
 
-    start.py ministack | moto
+    start.py ministack | moto | guarded
 """
 
 import os
@@ -30,6 +30,44 @@ run_simple("127.0.0.1", int(sys.argv[1]), serial, threaded=True)
 """
 
 
+# moto looks at policies if it is told to, but knows no resources of SQS and DynamoDB, and takes a batch for a permission of its own. This
+# tells it both, as AWS's service authorization reference has them. The key "synthetic" is the administrator's.
+GUARD = """
+import json
+from moto import settings
+from moto.core.authorization import ActionAuthenticatorMixin
+from moto.iam.access_control import IAMRequestBase
+
+settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
+authorize, check = ActionAuthenticatorMixin._authenticate_and_authorize_action, IAMRequestBase.check_action_permitted
+
+
+def authorize_all_but_one(self, request, resource="*"):
+    if "Credential=synthetic/" not in self.headers.get("Authorization", ""):
+        authorize(self, request, resource)
+
+
+def resources(request, resource):
+    if request._service not in ("dynamodb", "sqs"):
+        return [resource]
+    body, arn = json.loads(request._body), f"arn:aws:{request._service}:{request._region}:{request.account_id}:"
+    if request._service == "sqs":
+        return [arn + (body.get("QueueName") or body["QueueUrl"].rsplit("/", 1)[-1])]
+    index = f"/index/{body['IndexName']}" if "IndexName" in body else ""
+    return [f"{arn}table/{table}{index}" for table in body.get("RequestItems") or [body["TableName"]]]
+
+
+def check_each(self, resource):
+    self._action = self._action.removesuffix("Batch")
+    for one in resources(self, resource):
+        check(self, one)
+
+
+ActionAuthenticatorMixin._authenticate_and_authorize_action = authorize_all_but_one
+IAMRequestBase.check_action_permitted = check_each
+"""
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -40,7 +78,8 @@ def command(name, port):
     if name == "ministack":
         settings = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "MINISTACK_HOST": "127.0.0.1"}
         return [os.path.join(HERE, "ministack")], {**os.environ, **settings}
-    return [sys.executable, "-c", SERIAL_MOTO, str(port)], None
+    program = GUARD + SERIAL_MOTO if name == "guarded" else SERIAL_MOTO
+    return [sys.executable, "-c", program, str(port)], None
 
 
 def answers(port):

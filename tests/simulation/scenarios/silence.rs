@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::{
-    error::{Class, Code},
+    error::{Class, Code, Fault},
     snapshot::Verdict,
     supervisor::Engine,
 };
@@ -112,4 +112,63 @@ async fn a_poll_that_hangs_at_another_station_is_noticed_here_too() {
     stage.until("no longer up to date", within, || !is_green(&engine)).await;
     stage.kill(engine).await;
     stage.kill(other).await;
+}
+
+/// A queue that counts needs no lull to prove that nothing waits.
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_never_quiet_is_up_to_date_between_two_changes() {
+    let stage = Stage::set().await;
+    stage.put_patient("p1", "Testpatient");
+    let engine = stage.boot("desk-0");
+    let mut greens = 0;
+    for _ in 0..300 {
+        // Sooner than any receive comes back empty.
+        stage.hint("Patient", "p1").await;
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            greens += u32::from(is_green(&engine));
+        }
+    }
+    assert!(greens > 100, "{greens} of 1200 looks");
+    stage.kill(engine).await;
+}
+
+/// Where stations share queue and ledger, these may refuse what only a person can give.
+#[tokio::test(start_paused = true)]
+async fn storage_that_refuses_needs_a_person_and_is_well_again_by_itself() {
+    for op in ["queue.receive", "ledger.due", "ledger.survey", "queue.depth"] {
+        let (stage, engine) = green().await;
+        stage.rule(move |call| match call.op {
+            asked if asked == op => {
+                let fault = Fault::new(Class::Stop, Code::AccessDenied);
+                Reaction::Fail(fault.on("sqs:ReceiveMessage on synthetic"))
+            }
+            _ => Reaction::Answer,
+        });
+        stage
+            .until("it needs attention", secs(60), || snapshot(&engine).verdict == Verdict::NeedsAttention { items: 1 })
+            .await;
+        stage.all_well();
+        stage.until("up to date again", secs(60), || is_green(&engine)).await;
+        stage.kill(engine).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn storage_that_cannot_be_reached_is_said_so_and_no_side_is_blamed() {
+    let (stage, engine) = green().await;
+    stage.rule(|call| match call.op {
+        op if op.starts_with("queue") || op.starts_with("ledger") => fault(Class::Away, Code::Unreachable),
+        _ => Reaction::Answer,
+    });
+    stage.until("no longer up to date", secs(3), || !is_green(&engine)).await;
+    let said = || matches!(snapshot(&engine).verdict, Verdict::NoStorage { code: Code::Unreachable, .. });
+    stage.until("it is said", secs(60), said).await;
+    for _ in 0..600 {
+        tokio::time::sleep(secs(1)).await;
+        assert!(said(), "{:?}", snapshot(&engine).verdict);
+    }
+    stage.all_well();
+    stage.until("up to date again", secs(60), || is_green(&engine)).await;
+    stage.kill(engine).await;
 }

@@ -1,12 +1,16 @@
 //! Finding records: what is due, what is held, pages, figures.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity};
 use engine::{
     error::{Class, Code, Fault},
     key::{FirmId, Kind, RecordKey},
     ledger::{Filter, Record, Survey},
+    ports::Ledger as _,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -68,6 +72,7 @@ impl DynamoLedger {
                 .set_expression_attribute_names(Some(names(&[&condition])))
                 .set_expression_attribute_values(Some(values.clone()))
                 .set_limit(left)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .set_exclusive_start_key(after);
             let page = call.send().await.map_err(|error| errors::of(&error, "dynamodb:Query", part.table))?;
             items.extend(page.items.unwrap_or_default());
@@ -128,8 +133,8 @@ impl DynamoLedger {
         loop {
             let table = &self.tables.firm;
             let call = self.client.scan().table_name(table).consistent_read(true).set_exclusive_start_key(after);
-            let page =
-                call.send().await.map_err(|error| self.list_is_gone(errors::of(&error, "dynamodb:Scan", table)))?;
+            let page = call.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+            let page = page.map_err(|error| self.list_is_gone(errors::of(&error, "dynamodb:Scan", table)))?;
             for item in page.items.unwrap_or_default() {
                 let name = item::string(&item, "firm")?.ok_or_else(|| item::unreadable("firm"))?;
                 let firm = FirmId::new(name.clone()).map_err(|_| item::unreadable("firm"))?;
@@ -160,6 +165,7 @@ impl DynamoLedger {
             }
             for attempt in 1.. {
                 let call = self.client.batch_get_item().set_request_items(Some(asked));
+                let call = call.return_consumed_capacity(ReturnConsumedCapacity::Total);
                 let answer = call
                     .send()
                     .await
@@ -310,14 +316,20 @@ impl DynamoLedger {
         /// About what fits into the megabyte that one query reads.
         const PAGE: usize = 5_000;
         let mut survey = Survey { dead: self.count_letters().await?, ..Survey::default() };
+        let left: Vec<RecordKey> = lock(&self.left).iter().cloned().collect();
         let mut items = 0;
+        let mut indexed = BTreeSet::new();
         for (firm, links) in self.listed_firms().await? {
             survey.records += links;
             let (mut wanted, mut marked) = (Vec::new(), Vec::new());
             for kind in Kind::ALL.into_iter().filter(|kind| kind.is_run()) {
                 let part = Part { table: self.tables.of(kind), index: Some(DUE), partition: ("due", firm.as_str()) };
-                wanted.extend(self.query(part, None, None).await?);
-                marked.extend(self.marked(&firm, kind, None).await?);
+                let (due, told) = (self.query(part, None, None).await?, self.marked(&firm, kind, None).await?);
+                for item in due.iter().chain(&told) {
+                    indexed.insert(item::key_of(kind, item)?);
+                }
+                wanted.extend(due);
+                marked.extend(told);
             }
             items += wanted.len() + marked.len();
             survey.wanted += wanted.len() as u64;
@@ -330,6 +342,18 @@ impl DynamoLedger {
             survey.dead +=
                 marked.iter().filter(|item| item.contains_key("dead") && !item::is(item, "set_aside")).count() as u64;
         }
+        // What we left ourselves counts, whether the indexes have it yet or not.
+        let behind = left.iter().filter(|key| !indexed.contains(key)).cloned().collect::<Vec<_>>();
+        let behind = self.read_all(&behind).await?;
+        for Record { wanted, dead, .. } in &behind {
+            survey.wanted += u64::from(wanted.is_some() && dead.is_none());
+            survey.dead += u64::from(dead.is_some_and(|dead| !dead.set_aside));
+            survey.oldest_wanted =
+                [survey.oldest_wanted, wanted.map(|wanted| wanted.first_seen)].into_iter().flatten().min();
+        }
+        let still =
+            |key: &RecordKey| behind.iter().any(|one| one.key == *key && (one.wanted.is_some() || one.dead.is_some()));
+        lock(&self.left).retain(|key| !left.contains(key) || still(key));
         survey.held = self.all_held().await?.len() as u64;
         Ok((survey, u32::try_from(items / PAGE).unwrap_or(u32::MAX).saturating_add(1)))
     }

@@ -13,6 +13,7 @@ mod item;
 mod letters;
 mod list;
 pub mod pairings;
+mod parts;
 pub mod stations;
 pub mod tables;
 mod update;
@@ -28,7 +29,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::{Client, types::ReturnConsumedCapacity};
 use engine::{
     error::{Class, Code, Fault},
     key::{FirmId, Kind, RecordKey, StationId},
@@ -47,8 +48,10 @@ use super::Account;
 
 /// Updates of one call under way at once.
 const AT_ONCE: usize = 16;
-/// An item has room for 400 KB; this leaves some for all but the state.
-const LARGEST_STATE: usize = 380 * 1024;
+/// No survey is told any longer than this, however much work it was.
+const OLDEST_FIGURES: Duration = Duration::from_secs(20);
+/// So many links that we left wanted or dead are remembered. Where there are more, the indexes hold some of them by then.
+const LEFT: usize = 100;
 /// How often an update starts over because others were quicker.
 const ROUNDS: u32 = 30;
 
@@ -71,10 +74,22 @@ pub struct DynamoLedger {
     firms: Mutex<BTreeSet<FirmId>>,
     /// Leases of others that we met, which the index may not hold.
     met: Mutex<BTreeSet<RecordKey>>,
-    /// The last survey, and until when it does.
-    surveyed: Mutex<Option<(Duration, Survey)>>,
+    surveyed: Mutex<Option<Surveyed>>,
+    /// Records that we left wanted or dead, which the indexes may not hold yet.
+    left: Mutex<BTreeSet<RecordKey>>,
+    /// Cursors whose state was found in parts.
+    in_parts: Mutex<BTreeSet<RecordKey>>,
     /// Tells our saves and commits apart, and in which order they were.
     writes: AtomicU64,
+}
+
+/// The last survey.
+struct Surveyed {
+    asked: Duration,
+    until: Duration,
+    survey: Survey,
+    /// Since then we left a record wanted or dead.
+    left_work: bool,
 }
 
 impl fmt::Debug for DynamoLedger {
@@ -101,6 +116,8 @@ impl DynamoLedger {
             firms: Mutex::default(),
             met: Mutex::default(),
             surveyed: Mutex::default(),
+            left: Mutex::default(),
+            in_parts: Mutex::default(),
             writes: AtomicU64::default(),
         }
     }
@@ -194,6 +211,7 @@ impl DynamoLedger {
             match self.change(key, change).await? {
                 Ok(now) => {
                     let record = item::record(key.kind, &now)?;
+                    self.leaves_work(key);
                     if record.stamp.epoch == 0 && record.generation == wants.len() as u64 {
                         self.created(key).await;
                     }
@@ -205,6 +223,19 @@ impl DynamoLedger {
         Err(Fault::new(Class::Retry, Code::ServerError).on(key.to_string()))
     }
 
+    fn leaves_work(&self, key: &RecordKey) {
+        if !key.kind.is_run() {
+            return;
+        }
+        if let Some(known) = lock(&self.surveyed).as_mut() {
+            known.left_work = true;
+        }
+        let mut left = lock(&self.left);
+        if left.len() < LEFT {
+            left.insert(key.clone());
+        }
+    }
+
     fn held_by_another(&self, key: &RecordKey, held: Held) -> Take {
         lock(&self.met).insert(key.clone());
         Take::Busy(held)
@@ -213,10 +244,6 @@ impl DynamoLedger {
 
 fn is_ours(held: Option<&Held>, lease: &Lease) -> bool {
     held.is_some_and(|held| held.owner == lease.owner && held.stamp.epoch == lease.epoch)
-}
-
-fn too_large(state: &str) -> Option<Fault> {
-    (state.len() > LARGEST_STATE).then(|| Fault::new(Class::Permanent, Code::Rejected).on("the size of a record"))
 }
 
 /// What a commit makes of a record, given what it is known to be: the same as every ledger does.
@@ -276,7 +303,8 @@ impl Ledger for DynamoLedger {
             match self.change(key, change.clone()).await? {
                 Ok(now) => {
                     lock(&self.met).remove(key);
-                    let record = item::record(key.kind, &now)?;
+                    let mut record = item::record(key.kind, &now)?;
+                    self.assemble(&now, &mut record).await?;
                     if record.stamp.epoch == 1 && record.generation == 0 {
                         self.created(key).await;
                     }
@@ -313,15 +341,14 @@ impl Ledger for DynamoLedger {
     }
 
     async fn save(&self, lease: &Lease, state: &str, now: Timestamp) -> Result<(), LedgerError> {
-        if let Some(fault) = too_large(state) {
-            return Err(fault.into());
-        }
         // An earlier save of this run, given up on and sent again, must not land after this one.
         let place = self.next();
         let condition = format!("{OURS} AND (attribute_not_exists(#saved) OR #saved < :saved)");
+        let stored = self.store(lease, state, &format!("{} {place}", lease.owner.boot)).await?;
         let change = Change::new("SET #state = :state, #updated = :now, #saved = :saved")
             .condition(condition)
-            .value(":state", text(state))
+            .value(":state", text(stored.state))
+            .parts(stored.parts)
             .value(":now", item::time(now))
             .value(":saved", number(place));
         match self.change(&lease.key, Self::under(lease, change)).await? {
@@ -335,11 +362,9 @@ impl Ledger for DynamoLedger {
     }
 
     async fn commit(&self, lease: &Lease, commit: Commit) -> Result<bool, LedgerError> {
-        if let Some(fault) = too_large(&commit.state) {
-            return Err(fault.into());
-        }
         let key = &lease.key;
         let mark = format!("{} {}", lease.owner.boot, self.next());
+        let stored = self.store(lease, &commit.state, &mark).await?;
         // First as the run believes the record to be, then as it is.
         let mut known: Option<Record> = None;
         for _ in 0..ROUNDS {
@@ -351,7 +376,8 @@ impl Ledger for DynamoLedger {
                 None => "SET #state = :state, #updated = :now, #commit = :commit, #attempts = :attempt",
             })
             .value(":attempt", number(u64::from(end.attempt.unwrap_or(false))))
-            .value(":state", text(&commit.state))
+            .value(":state", text(stored.state))
+            .parts(stored.parts.clone())
             .value(":now", item::time(commit.now))
             .value(":commit", text(&mark))
             .remove("#station, #boot, #term, #saved")
@@ -365,7 +391,13 @@ impl Ledger for DynamoLedger {
             }
             change = change.condition(condition).value(":generation", number(generation));
             match self.change(key, Self::under(lease, change)).await? {
-                Ok(_) => return Ok(end.wanted.is_some()),
+                Ok(_) => {
+                    if end.wanted.is_some() || end.dead.is_some() {
+                        self.leaves_work(key);
+                    }
+                    self.tidy_parts(lease, stored.parts.is_some()).await;
+                    return Ok(end.wanted.is_some());
+                }
                 Err(None) => {
                     // Nothing there, or a service that does not hand the item back.
                     known = self.read(key).await?;
@@ -439,8 +471,12 @@ impl Ledger for DynamoLedger {
         let call = self.client.get_item().table_name(table).consistent_read(true);
         let call =
             call.set_key(Some(item::key(key).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()));
-        let answer = call.send().await.map_err(|error| super::errors::of(&error, "dynamodb:GetItem", table))?;
-        answer.item.map(|item| item::record(key.kind, &item)).transpose()
+        let answer = call.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+        let answer = answer.map_err(|error| super::errors::of(&error, "dynamodb:GetItem", table))?;
+        let Some(item) = answer.item else { return Ok(None) };
+        let mut record = item::record(key.kind, &item)?;
+        self.assemble(&item, &mut record).await?;
+        Ok(Some(record))
     }
 
     async fn read_all(&self, keys: &[RecordKey]) -> Result<Vec<Record>, Fault> {
@@ -457,14 +493,15 @@ impl Ledger for DynamoLedger {
 
     async fn survey(&self) -> Result<Survey, Fault> {
         let now = self.clock.elapsed();
-        let known = lock(&self.surveyed).clone();
-        if let Some((until, survey)) = known
-            && now < until
-        {
+        if let Some(known) = lock(&self.surveyed).as_ref().filter(|known| now < known.until) {
+            let mut survey = Survey { age: now.saturating_sub(known.asked), ..known.survey.clone() };
+            // What we left ourselves is there, whatever was counted before.
+            survey.wanted = survey.wanted.max(u64::from(known.left_work));
             return Ok(survey);
         }
         let (survey, pages) = self.count_all().await?;
-        *lock(&self.surveyed) = Some((now + self.figures_every * pages, survey.clone()));
+        let until = now + (self.figures_every * pages).min(OLDEST_FIGURES);
+        *lock(&self.surveyed) = Some(Surveyed { asked: now, until, survey: survey.clone(), left_work: false });
         Ok(survey)
     }
 

@@ -53,6 +53,10 @@ pub struct Shape {
     pub sort: Option<&'static str>,
     /// Those with [`DUE`] and [`MARKED`].
     pub indexed: bool,
+    /// With point-in-time recovery: nothing else brings back what it holds.
+    pub recoverable: bool,
+    /// With TTL: some of its items may go by themselves.
+    pub tidied: bool,
 }
 
 /// What each index carries beside the keys.
@@ -61,7 +65,14 @@ pub const MARKED_CARRIES: [&str; 4] = ["station", "dead", "set_aside", "notice"]
 
 impl Tables {
     pub fn shapes(&self) -> Vec<Shape> {
-        let shape = |name: &str, partition, sort, indexed| Shape { name: name.to_owned(), partition, sort, indexed };
+        let shape = |name: &str, partition, sort, indexed| Shape {
+            recoverable: [&self.link, &self.letter].into_iter().any(|kept| kept == name),
+            tidied: name == self.station,
+            name: name.to_owned(),
+            partition,
+            sort,
+            indexed,
+        };
         let records =
             [&self.link, &self.cursor, &self.proof, &self.row].map(|name| shape(name, "firm", Some("id"), true));
         let others = [

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
+};
 use engine::{
     error::{Code, Fault},
     key::FirmId,
@@ -77,6 +79,11 @@ impl Change {
         self.set_or_remove("notice", code.map(|code| text(code.as_str())))
     }
 
+    /// Where the state stands, if not in the record.
+    pub(super) fn parts(self, parts: Option<String>) -> Self {
+        self.set_or_remove("parts", parts.map(text))
+    }
+
     /// The entry in the index of what a person may look for.
     pub(super) fn marked(self, firm: Option<&FirmId>) -> Self {
         self.set_or_remove("marked", firm.map(text))
@@ -147,6 +154,7 @@ impl DynamoLedger {
             .set_condition_expression(change.condition)
             .update_expression(expression)
             .return_values(ReturnValue::AllNew)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match call.send().await {
             Ok(answer) => Ok(Ok(answer.attributes.unwrap_or_default())),

@@ -36,6 +36,8 @@ use crate::{
 
 /// Between questions which firms nobody serves.
 const UNSERVED_EVERY: Duration = Duration::from_secs(60);
+/// How long a receive waits that only asks whether there is more. SQS answers for all of its servers from a second on.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// A wish of a person that some keys be run now.
 #[derive(Debug)]
@@ -160,10 +162,13 @@ impl Consumer {
             if receiving.is_none() && open && free > 0 {
                 let max = free.min(settings.receive_batch);
                 let pause = std::mem::take(&mut pause);
+                // After something came, a short one: as long as none comes back empty, nobody knows that all is done.
+                let certain = self.queue.counts_exactly() || !self.status.read().more_received;
+                let wait = if certain { settings.receive_wait } else { settings.receive_wait.min(SHORT) };
                 let receive = async move {
                     tokio::time::sleep(pause).await;
                     let asked = self.reconciler.clock.elapsed();
-                    (asked, self.queue.receive(max, settings.receive_wait).await)
+                    (asked, self.queue.receive(max, wait).await)
                 };
                 receiving = Some(receive.boxed());
             }

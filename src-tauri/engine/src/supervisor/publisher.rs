@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Supervisor;
 use crate::{
     connection::Side,
-    error::{Class, Code, Fault},
+    error::Fault,
     journal::{Journal, Latency, SLEPT, Since},
     server_clock::{self, Server, Steady, WrongClock},
     snapshot::{ConnectionView, Holding, PollView, Snapshot, Totals},
@@ -57,12 +57,18 @@ impl Supervisor {
 
     pub(super) async fn publish_snapshot(&self) {
         // A storage that does not answer must not stand still in the picture as one that is well.
-        let figures = async { Ok((self.shared.ledger.survey().await?, self.shared.queue.depth().await?)) };
+        let exact = self.shared.queue.counts_exactly();
+        let asked = self.shared.clock.elapsed();
+        let figures = async { Ok::<_, Fault>((self.shared.ledger.survey().await?, self.shared.queue.depth().await?)) };
         let figures = tokio::time::timeout(FIGURES_WITHIN, figures).await;
-        let figures = figures.unwrap_or_else(|_| Err(Fault::new(Class::Away, Code::TimedOut)));
         let face = self.face();
-        if figures.is_ok() {
-            self.status.counted();
+        match &figures {
+            Ok(Ok((survey, depth))) => {
+                let empty = exact && depth.waiting == 0 && depth.in_flight == 0;
+                self.status.counted(asked.saturating_sub(survey.age), empty);
+            }
+            Ok(Err(_)) => {}
+            Err(_) => self.storage.silent(),
         }
         let board = self.status.read();
         let now = self.shared.clock.now();
@@ -110,8 +116,9 @@ impl Supervisor {
             })
             .collect();
         // Figures that could not be read stay what they were; the verdict sees how old they are.
-        if let Ok((survey, depth)) = figures {
-            next.queue_waiting = depth.waiting;
+        if let Ok(Ok((survey, depth))) = figures {
+            // Where the queue only estimates, there may be more as long as the last receive brought something.
+            next.queue_waiting = depth.waiting.max(u64::from(!exact && board.more_received));
             next.queue_in_flight = depth.in_flight;
             next.records = survey.records;
             next.wanted = survey.wanted;
@@ -120,6 +127,7 @@ impl Supervisor {
             next.dead = survey.dead;
             next.differs = survey.noticed;
         }
+        next.storage = self.storage.troubles();
         next.received = ago(board.received);
         next.received_empty = ago(board.received_empty);
         next.counted = ago(board.counted);

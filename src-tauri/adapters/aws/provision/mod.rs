@@ -1,20 +1,16 @@
 //! Creating what stations share, or finding that it is there and right. Asked again it changes nothing.
 
+mod policies;
+mod tables;
+
 use std::{collections::HashMap, time::Duration};
 
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
-    ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
-};
 use aws_sdk_sqs::types::QueueAttributeName;
 use engine::error::{Code, Fault};
 use serde_json::{Value as Json, json};
 
-use super::{
-    Account,
-    dynamodb::tables::{DUE, DUE_CARRIES, MARKED, MARKED_CARRIES, Shape, Tables},
-    errors,
-};
+pub use self::policies::policies;
+use super::{Account, dynamodb::tables::Tables, errors};
 
 /// What is to be there.
 #[derive(Debug, Clone)]
@@ -24,6 +20,19 @@ pub struct Wish {
     /// What the tables' names begin with.
     pub prefix: String,
     pub visibility: Duration,
+    /// A key of the clinic's own in KMS; `None`: AWS's.
+    pub kms_key: Option<String>,
+    /// Which of AWS's worlds names the ARNs: `aws`, or that of China or of the US government.
+    pub partition: &'static str,
+}
+
+/// By the name of a region.
+pub fn partition(region: Option<&str>) -> &'static str {
+    match region {
+        Some(region) if region.starts_with("cn-") => "aws-cn",
+        Some(region) if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    }
 }
 
 /// Longer than any outage that nobody notices, and less than the dead-letter queue's: a message keeps its age when it is moved.
@@ -31,7 +40,7 @@ pub const RETENTION: Duration = Duration::from_secs(10 * 86_400);
 pub const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(14 * 86_400);
 /// A backstop only: attempts are counted in the records.
 pub const RECEIVES: u32 = 1000;
-/// TTL tidies by this attribute. It decides nothing: no record of this version carries it.
+/// TTL tidies by this attribute, seconds since 1970: only what may go once its time is over, and nothing depends on whether it has.
 pub const EXPIRES: &str = "expires";
 
 /// One thing that should be there.
@@ -73,7 +82,7 @@ impl Wish {
             (QueueAttributeName::MessageRetentionPeriod, RETENTION.as_secs().to_string()),
             (QueueAttributeName::VisibilityTimeout, self.visibility.as_secs().to_string()),
             (QueueAttributeName::ReceiveMessageWaitTimeSeconds, "20".to_owned()),
-            (QueueAttributeName::SqsManagedSseEnabled, "true".to_owned()),
+            self.encryption(),
         ];
         if self.is_fifo() {
             // By content, two hints about one record within five minutes would be one, and the second edit lost.
@@ -82,11 +91,19 @@ impl Wish {
         settings
     }
 
-    fn dead_letter_settings(&self) -> Vec<(QueueAttributeName, String)> {
+    pub fn dead_letter_settings(&self) -> Vec<(QueueAttributeName, String)> {
         vec![
             (QueueAttributeName::MessageRetentionPeriod, DEAD_LETTER_RETENTION.as_secs().to_string()),
-            (QueueAttributeName::SqsManagedSseEnabled, "true".to_owned()),
+            self.encryption(),
         ]
+    }
+
+    /// SQS's own key, or the clinic's.
+    fn encryption(&self) -> (QueueAttributeName, String) {
+        match &self.kms_key {
+            Some(key) => (QueueAttributeName::KmsMasterKeyId, key.clone()),
+            None => (QueueAttributeName::SqsManagedSseEnabled, "true".to_owned()),
+        }
     }
 }
 
@@ -107,7 +124,7 @@ pub async fn provision(account: &Account, wish: &Wish, change: bool) -> Result<V
         tls_only(account, address, arn, change, &mut found).await?;
     }
     for shape in Tables::new(&wish.prefix).shapes() {
-        table(account, &shape, change, &mut found).await?;
+        tables::table(account, wish, &shape, change, &mut found).await?;
     }
     Ok(found)
 }
@@ -162,7 +179,6 @@ async fn queue(
     Ok(Some((address, arn)))
 }
 
-/// A queue encrypted with a key of the clinic's own (KMS) is as good as one with SQS's.
 fn agrees(name: &QueueAttributeName, actual: Option<&String>, wished: &str) -> bool {
     match (name, actual) {
         (QueueAttributeName::RedrivePolicy, Some(actual)) => {
@@ -213,138 +229,6 @@ async fn tls_only(
             let call = client.set_queue_attributes().queue_url(address);
             let call = call.attributes(QueueAttributeName::Policy, tls_policy(arn).to_string());
             call.send().await.map_err(|error| errors::of(&error, "sqs:SetQueueAttributes", name))?;
-            State::Created
-        }
-    };
-    found.push(Found { what, state });
-    Ok(())
-}
-
-const COMPLETE: &str = "all that is required is given";
-
-fn attribute(name: &str, kind: ScalarAttributeType) -> AttributeDefinition {
-    AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().expect(COMPLETE)
-}
-
-fn keys(partition: &str, sort: Option<&str>) -> Vec<KeySchemaElement> {
-    let key =
-        |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect(COMPLETE);
-    std::iter::once(key(partition, KeyType::Hash)).chain(sort.map(|sort| key(sort, KeyType::Range))).collect()
-}
-
-fn index(name: &str, sort: &str, carries: &[&str]) -> GlobalSecondaryIndex {
-    let carries = carries.iter().map(ToString::to_string).collect();
-    let projection =
-        Projection::builder().projection_type(ProjectionType::Include).set_non_key_attributes(Some(carries)).build();
-    let index = GlobalSecondaryIndex::builder().index_name(name).projection(projection);
-    index.set_key_schema(Some(keys(name, Some(sort)))).build().expect(COMPLETE)
-}
-
-fn indexes(shape: &Shape) -> Vec<GlobalSecondaryIndex> {
-    if shape.indexed {
-        vec![index(DUE, "not_before", &DUE_CARRIES), index(MARKED, "id", &MARKED_CARRIES)]
-    } else {
-        Vec::new()
-    }
-}
-
-fn attributes(shape: &Shape) -> Vec<AttributeDefinition> {
-    let mut all = vec![attribute(shape.partition, ScalarAttributeType::S)];
-    all.extend(shape.sort.map(|sort| attribute(sort, ScalarAttributeType::S)));
-    if shape.indexed {
-        all.push(attribute(DUE, ScalarAttributeType::S));
-        all.push(attribute("not_before", ScalarAttributeType::N));
-        all.push(attribute(MARKED, ScalarAttributeType::S));
-    }
-    all
-}
-
-async fn table(account: &Account, shape: &Shape, change: bool, found: &mut Vec<Found>) -> Result<(), Fault> {
-    let client = account.dynamodb();
-    let name = &shape.name;
-    let what = format!("table {name}");
-    let state = match described(account, name).await? {
-        None if !change => {
-            found.push(Found { what, state: State::Missing });
-            return Ok(());
-        }
-        None => {
-            let indexes = indexes(shape);
-            let call = client
-                .create_table()
-                .table_name(name)
-                // Encryption at rest cannot be switched off; the key is DynamoDB's unless the table is given another.
-                .billing_mode(BillingMode::PayPerRequest)
-                .set_key_schema(Some(keys(shape.partition, shape.sort)))
-                .set_attribute_definitions(Some(attributes(shape)))
-                .set_global_secondary_indexes((!indexes.is_empty()).then_some(indexes))
-                .deletion_protection_enabled(true);
-            call.send().await.map_err(|error| errors::of(&error, "dynamodb:CreateTable", name))?;
-            ready(account, name).await?;
-            State::Created
-        }
-        Some(description) => {
-            let settings = differences(shape, &description);
-            // Keys of a table cannot be changed; an index that is missing is for a person to add.
-            if settings.is_empty() { State::Right } else { State::Differs { settings, mended: false } }
-        }
-    };
-    found.push(Found { what, state });
-    ttl(account, name, change, found).await
-}
-
-async fn described(account: &Account, name: &str) -> Result<Option<TableDescription>, Fault> {
-    match account.dynamodb().describe_table().table_name(name).send().await {
-        Ok(answer) => Ok(answer.table),
-        Err(error) => match errors::of(&error, "dynamodb:DescribeTable", name) {
-            fault if fault.code == Code::TableMissing => Ok(None),
-            fault => Err(fault),
-        },
-    }
-}
-
-/// Waits until a new table can be used.
-async fn ready(account: &Account, name: &str) -> Result<(), Fault> {
-    loop {
-        let table = described(account, name).await?;
-        if table.is_some_and(|table| table.table_status == Some(TableStatus::Active)) {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-fn differences(shape: &Shape, table: &TableDescription) -> Vec<String> {
-    let mut wrong = Vec::new();
-    if table.key_schema() != keys(shape.partition, shape.sort) {
-        wrong.push("KeySchema".to_owned());
-    }
-    for wished in indexes(shape) {
-        let there =
-            table.global_secondary_indexes().iter().find(|index| index.index_name() == Some(wished.index_name()));
-        if there.is_none_or(|there| there.key_schema() != wished.key_schema()) {
-            wrong.push(format!("index {}", wished.index_name()));
-        }
-    }
-    wrong
-}
-
-async fn ttl(account: &Account, name: &str, change: bool, found: &mut Vec<Found>) -> Result<(), Fault> {
-    let client = account.dynamodb();
-    let answer = client.describe_time_to_live().table_name(name).send().await;
-    let answer = answer.map_err(|error| errors::of(&error, "dynamodb:DescribeTimeToLive", name))?;
-    let on = answer.time_to_live_description.as_ref().is_some_and(|ttl| {
-        matches!(ttl.time_to_live_status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling))
-            && ttl.attribute_name() == Some(EXPIRES)
-    });
-    let what = format!("TTL of table {name}");
-    let state = match (on, change) {
-        (true, _) => State::Right,
-        (false, false) => State::Missing,
-        (false, true) => {
-            let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name(EXPIRES).build().expect(COMPLETE);
-            let call = client.update_time_to_live().table_name(name).time_to_live_specification(ttl);
-            call.send().await.map_err(|error| errors::of(&error, "dynamodb:UpdateTimeToLive", name))?;
             State::Created
         }
     };
