@@ -5,6 +5,8 @@
 
 #[path = "real/medplum/rig.rs"]
 mod rig;
+#[path = "real/medplum/writes.rs"]
+mod writes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
