@@ -16,6 +16,7 @@ pub mod run;
 pub mod secret;
 pub(crate) mod start;
 pub mod station;
+pub mod subscription;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -49,6 +50,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Make the queue and tables that stations share, or see whether they are there and right
     Provision(provision::ProvisionArgs),
+    /// The rest-hooks by which the chart system tells of changes: see how they stand, make or mend them
+    Subscription(subscription::SubscriptionArgs),
     /// Put secrets into the keychain; they never come out again
     Secret(secret::SecretArgs),
     /// The clinic key: its recovery sheet, and restoring it
@@ -120,6 +123,7 @@ impl Command {
             Command::Run(args) => run::run(args, &place).await,
             Command::Doctor(args) => doctor::run(args, &place).await,
             Command::Provision(args) => provision::run(args, &place).await,
+            Command::Subscription(args) => subscription::run(args, &place).await,
             Command::Secret(args) => match place.secrets(console.can_answer()) {
                 Ok(secrets) => secret::run(args, &*secrets, &place.secret_names(), &mut console).await,
                 Err(error) => complain(&error),

@@ -5,14 +5,17 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use engine::{
+    chance::Chance,
     error::{Class, Code, Fault},
+    hint::{self, Hint, Origin, Subject},
     key::{BootId, FirmId, ResourceType, StationId},
     keys::ClinicKey,
     ledger::Owner,
-    ports::{Clock, FirmPorts, Queue},
+    ports::{Clock, FirmPorts, Message, Queue},
     settings::{Firm, Settings},
     supervisor::{Engine, Handle, Shared},
 };
+use tokio::task::JoinSet;
 
 use crate::{
     account,
@@ -163,6 +166,25 @@ impl Connected {
     fn ports(&self) -> FirmPorts {
         FirmPorts { fhir: self.fhir.clone(), clinic: self.filemaker.clone() }
     }
+
+    /// Makes hints of what the FHIR server tells by itself. What is lost here, the poll finds.
+    async fn listen(self, queue: Arc<dyn Queue>, clock: Arc<dyn Clock>) {
+        let chance = Arc::new(Chance::from_seed(rand::random()));
+        let types = self.config.mapping.resources.keys().cloned().collect();
+        let hint = |resource, id| {
+            let firm = self.config.id.clone();
+            let hint = Hint { firm, resource, subject: Subject::Resource(id), origin: Origin::Push, at: clock.now() };
+            let group = hint.key().to_string();
+            let message = Message { id: chance.name(), group, body: hint::encode(vec![hint]) };
+            let queue = queue.clone();
+            async move {
+                if let Err(fault) = queue.send(vec![message]).await {
+                    tracing::warn!(%fault, "a change that the chart system announced could not be queued; the poll finds it");
+                }
+            }
+        };
+        fhir::listen::listen(self.fhir.clone(), types, chance.clone(), hint).await;
+    }
 }
 
 /// What a relay stands on, before the engine: the one relay of its data directory, with its database open.
@@ -203,6 +225,8 @@ pub struct Relay {
     pub database: Database,
     engine: Engine,
     clinics: Vec<Arc<FileMaker>>,
+    /// Those who listen for what servers tell by themselves.
+    listeners: JoinSet<()>,
     roster: Option<Roster>,
     lock: RelayLock,
 }
@@ -269,9 +293,13 @@ impl Relay {
             })
             .collect();
         let clinics = connected.iter().map(|connected| connected.filemaker.clone()).collect();
+        let mut listeners = JoinSet::new();
+        for connected in connected.iter().filter(|connected| connected.config.fhir.websocket) {
+            listeners.spawn(connected.clone().listen(shared.queue.clone(), clock.clone()));
+        }
         let engine = Engine::start(shared, firms, settings);
         let roster = roster.map(|membership| Roster::keep(membership, engine.handle.clone(), clock));
-        Ok(Self { engine, database, clinics, roster, lock })
+        Ok(Self { engine, database, clinics, listeners, roster, lock })
     }
 
     pub fn handle(&self) -> Handle {
@@ -286,6 +314,7 @@ impl Relay {
     /// Waits until the engine has ended, by a drain or by a fault of our own storage; then signs out and closes the database.
     pub async fn ended(self) -> Result<(), Fault> {
         let ended = self.engine.ended().await;
+        drop(self.listeners);
         let mut turned_away = Ok(());
         if let Some(roster) = &self.roster {
             roster.leave().await;

@@ -12,9 +12,10 @@ use chart_relay::adapters::{
     transport::Trust,
 };
 use engine::{
+    error::{Class, Code},
     fakes::FakeClock,
     key::ResourceType,
-    ports::{Change, FhirServer as _, Read},
+    ports::{Change, FhirServer as _, Identifier, Matching, Read},
 };
 use jiff::Timestamp;
 use reqwest::{Method, header::HeaderMap};
@@ -158,6 +159,37 @@ async fn a_version_guards_an_update_and_what_is_deleted_is_gone() {
     assert!(matches!(server.hand(Method::DELETE, &path, None, None).await.0, 200 | 204));
     assert_eq!(client.read(&patient(), &key).await.unwrap(), Read::Gone);
     assert!(listed(&client, None, &id).await.0.is_empty());
+}
+
+#[tokio::test]
+async fn the_relays_own_writes_are_guarded_and_find_what_is_there() {
+    let server = Server::start().await;
+    let client = server.client(20);
+    let row = Identifier { system: "urn:chart-relay:row".into(), value: format!("row{}", std::process::id()) };
+    let newcomer = json!({
+        "resourceType": "Patient",
+        "identifier": [{"system": row.system, "value": row.value}],
+        "name": [{"family": "Testpatient"}],
+        "birthDate": "1950-03-01",
+        "extension": [{"url": "http://example.org/weight", "valueDecimal": serde_json::from_str::<Value>("70.10").unwrap()}]
+    });
+    let made = client.create(&patient(), &newcomer, &row).await.unwrap();
+    let again = client.create(&patient(), &newcomer, &row).await.unwrap();
+    assert_eq!((made.existed, again.existed, &made.id), (false, true, &again.id));
+    let Read::Found(found) = client.read(&patient(), &made.id).await.unwrap() else { panic!("not found") };
+    assert_eq!(found.version, made.version);
+    assert!(found.last_updated.is_some());
+    let mut json = found.json;
+    json["active"] = json!(true);
+    let version = client.update(&patient(), &made.id, &made.version, &json).await.unwrap();
+    let Read::Found(after) = client.read(&patient(), &made.id).await.unwrap() else { panic!("not found") };
+    assert_eq!((after.version, &after.json["active"]), (version, &json!(true)));
+    assert_eq!(after.json["extension"].to_string(), newcomer["extension"].to_string(), "with every digit");
+    let stale = client.update(&patient(), &made.id, &made.version, &json).await.unwrap_err();
+    assert_eq!((stale.class, stale.code), (Class::Stale, Code::RecordChanged));
+    let by = Matching::Birth { day: jiff::civil::date(1950, 3, 1), family: "Testpatient".into() };
+    let candidates = client.matching(&patient(), &by).await.unwrap();
+    assert!(candidates.iter().any(|candidate| candidate.id == made.id));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use super::{
     complain,
     person::{Console, Person as _},
     place::Place,
+    subscription,
 };
 use crate::{
     adapters::{
@@ -95,6 +96,14 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
         let types: Vec<_> = firm.mapping.resources.keys().cloned().collect();
         println!(" The chart system, {}", firm.fhir.base_url);
         failed += print(&connected.fhir.diagnose(&types).await);
+        match subscription::hook(firm, &*secrets).await {
+            Ok(Some(hook)) => failed += print(&connected.fhir.diagnose_hooks(&types, &hook).await),
+            Ok(None) => {}
+            Err(error) => {
+                println!("  FAILED  rest-hooks: {error}");
+                failed += 1;
+            }
+        }
         let tables: Vec<_> = firm.mapping.resources.values().map(|mapping| mapping.table.clone()).collect();
         println!(" FileMaker, {}", firm.filemaker.url);
         let steps = connected.filemaker.diagnose(&tables).await;

@@ -70,7 +70,8 @@ impl Place {
         let firms = self.config.firms.iter();
         let names = firms.flat_map(|firm| {
             let fhir = firm.fhir.sign_in.as_ref().map(|sign_in| sign_in.secret.clone());
-            fhir.into_iter().chain([firm.filemaker.password.clone()])
+            let hook = firm.fhir.hook.as_ref().map(|(_, key)| key.clone());
+            fhir.into_iter().chain([firm.filemaker.password.clone()]).chain(hook)
         });
         let shared = self.config.shared.iter().filter_map(|shared| shared.access_key.clone());
         names.chain(shared.map(|(_, secret)| secret)).collect()

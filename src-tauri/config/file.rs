@@ -248,6 +248,24 @@ pub(super) struct Fhir {
     /// Between two probes of a connection that nothing else has used.
     #[schemars(extend("x-from" = "5s", "x-to" = "10min"))]
     pub(super) probe_every: Time,
+    /// Listen at a WebSocket for what the server tells by itself, where it can (Medplum). The looks for changes go on beside it.
+    pub(super) websocket: bool,
+    /// Rest-hooks, for `chart-relay subscription`.
+    pub(super) hook: Option<Hook>,
+}
+
+/// Where the server is to send its rest-hooks: an address outside this machine that puts hints into the shared queue, see
+/// docs/messages.md.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["endpoint", "secret"]))]
+pub(super) struct Hook {
+    /// The address, such as that of the API that `chart-relay provision --print apigateway` describes.
+    #[schemars(extend("x-form" = "url"), example = &"https://abc.execute-api.us-east-1.amazonaws.com/v1/hook/north")]
+    pub(super) endpoint: String,
+    /// The name of the key in the keychain that lets a hook in; it is sent as `x-api-key`.
+    #[schemars(extend("x-form" = "secret-name"), example = &"north-hook")]
+    pub(super) secret: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -284,6 +302,8 @@ impl Default for Fhir {
             settle: seconds(2 * 60),
             sweep_every: seconds(60 * 60),
             probe_every: seconds(20),
+            websocket: false,
+            hook: None,
         }
     }
 }

@@ -133,6 +133,10 @@ pub struct Fhir {
     pub trust: Trust,
     pub timeout: Duration,
     pub page: Option<u32>,
+    /// Whether to listen for what the server tells by itself.
+    pub websocket: bool,
+    /// Where its rest-hooks go, and the name of the key that lets them in.
+    pub hook: Option<(Url, SecretName)>,
 }
 
 /// OAuth 2 client credentials.

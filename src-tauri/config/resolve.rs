@@ -258,7 +258,20 @@ fn fhir(fhir: &file::Fhir, folder: &Path, at: &mut At<'_, '_, '_>) -> Option<Fhi
         }),
         _ => None,
     };
-    Some(Fhir { base_url: base_url?, flavour: fhir.flavour, sign_in, trust, timeout: fhir.timeout.0, page: fhir.page })
+    let hook = match &fhir.hook {
+        Some(hook) => Some((form::url(&hook.endpoint).ok()?, SecretName::parse(&hook.secret).ok()?)),
+        None => None,
+    };
+    Some(Fhir {
+        base_url: base_url?,
+        flavour: fhir.flavour,
+        sign_in,
+        trust,
+        timeout: fhir.timeout.0,
+        page: fhir.page,
+        websocket: fhir.websocket,
+        hook,
+    })
 }
 
 /// How often is looked for changes, and how far back.

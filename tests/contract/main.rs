@@ -9,6 +9,7 @@ mod clinic;
 mod cursor;
 #[path = "../real/aws/rig.rs"]
 mod emulator;
+mod fhir;
 mod ledger;
 mod messages;
 mod notes;

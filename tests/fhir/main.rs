@@ -9,6 +9,7 @@ mod check_up;
 mod script;
 mod sign_in;
 mod sparse;
+mod subscriptions;
 mod writes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

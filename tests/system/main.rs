@@ -26,3 +26,4 @@ mod refusals;
 mod rig;
 mod shared;
 mod stations;
+mod tidings;

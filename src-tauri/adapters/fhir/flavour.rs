@@ -20,6 +20,10 @@ pub struct Flavour {
     pub link_limit: Option<u32>,
     /// What one search takes from the quotas that its `RateLimit` header names; 1 from any other.
     pub search_points: &'static [(&'static str, u64)],
+    /// With which status a subscription is asked for: the standard's `requested`, which the server makes `active`, or at once.
+    pub subscription_status: &'static str,
+    /// The extension that says how often a hook is tried, and how often.
+    pub subscription_attempts: Option<(&'static str, u32)>,
 }
 
 /// How a search is sent.
@@ -42,6 +46,8 @@ impl Flavour {
         max_offset: None,
         link_limit: None,
         search_points: &[],
+        subscription_status: "requested",
+        subscription_attempts: None,
     };
 
     /// Medplum: pages of 1000 at most, `_offset` up to 10 000, a cursor in the next link only for an ascending sort on
@@ -56,6 +62,9 @@ impl Flavour {
         max_offset: Some(10_000),
         link_limit: None,
         search_points: &[("fhirInteractions", 20)],
+        // It loads active ones only, and without the extension gives up after some seconds (its workers/subscription.ts).
+        subscription_status: "active",
+        subscription_attempts: Some(("https://medplum.com/fhir/StructureDefinition/subscription-max-attempts", 18)),
     };
 
     /// HAPI JPA: pages of 200 as its starter sets them; past 10 000 hits it may give no next link (hapi-fhir issue 3599).

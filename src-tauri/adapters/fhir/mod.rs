@@ -4,6 +4,7 @@
 //! * `auth`: signing in.
 //! * `search`: a change list, page by page, so that nothing is missed.
 //! * `write`: updates and creations, each guarded, and what becomes of one whose answer is lost.
+//! * [`subscription`], [`listen`]: having the server tell of changes by itself, by rest-hooks and by a WebSocket.
 //! * `outcome`: what an answer other than success means.
 //! * `diagnose`: the check-up.
 //!
@@ -13,8 +14,10 @@
 mod auth;
 mod diagnose;
 pub mod flavour;
+pub mod listen;
 mod outcome;
 mod search;
+pub mod subscription;
 mod write;
 
 use std::{
@@ -75,6 +78,7 @@ pub struct FhirClient {
     tokens: Option<Tokens>,
     server_clock: ServerClock,
     clock: Arc<dyn Clock>,
+    trust: Trust,
     timeout: Duration,
     /// Until when nothing is sent, because the quota is used up: a server that is hammered meanwhile only starts over.
     held_until: Mutex<Duration>,
@@ -89,11 +93,12 @@ enum Call {
     Write(Write),
 }
 
-/// A call that changes something, with its guard.
+/// A call that changes something.
 struct Write {
     method: Method,
     url: Url,
-    guard: (HeaderName, HeaderValue),
+    /// `None` only for subscriptions of our own, of which two do no harm.
+    guard: Option<(HeaderName, HeaderValue)>,
     body: String,
 }
 
@@ -120,6 +125,7 @@ impl FhirClient {
             tokens,
             server_clock: ServerClock::new(clock.clone()),
             clock,
+            trust: config.trust,
             timeout: config.timeout,
             held_until: Mutex::default(),
             unversioned: AtomicBool::new(false),
@@ -145,8 +151,8 @@ impl FhirClient {
         let request = match call {
             Call::Get(url) => self.http.get(url.clone()),
             Call::Form(url, form) => self.http.post(url.clone()).form(form),
-            Call::Write(Write { method, url, guard: (name, value), body }) => {
-                let request = self.http.request(method.clone(), url.clone()).header(name, value);
+            Call::Write(Write { method, url, guard, body }) => {
+                let request = self.http.request(method.clone(), url.clone()).headers(guard.iter().cloned().collect());
                 // What the server kept is read when it is needed; its version comes in a header.
                 let request = request.header(CONTENT_TYPE, "application/fhir+json").header("prefer", "return=minimal");
                 return request.header(ACCEPT, "application/fhir+json").body(body.clone());

@@ -61,7 +61,7 @@ impl FhirClient {
         let write = Write {
             method: Method::PUT,
             url: self.url(&format!("{resource}/{id}"))?,
-            guard: (IF_MATCH, guard),
+            guard: Some((IF_MATCH, guard)),
             body: json.to_string(),
         };
         let answer = self.call(&Call::Write(write)).await?;
@@ -91,7 +91,7 @@ impl FhirClient {
         let write = Write {
             method: Method::POST,
             url: self.url(resource.as_str())?,
-            guard: (HeaderName::from_static("if-none-exist"), guard),
+            guard: Some((HeaderName::from_static("if-none-exist"), guard)),
             body: json.to_string(),
         };
         let fault = match self.call(&Call::Write(write)).await {
@@ -196,8 +196,13 @@ impl Answer {
         self.entity_tag().or_else(located).or_else(body)
     }
 
-    /// The id and version of what a creation made or found: `[base]/Type/id/_history/version`, or the body's own.
+    /// The id and version of what a creation made or found.
     fn location(&self, resource: &ResourceType) -> Option<(ResourceId, String)> {
+        Some((self.created(resource)?, self.written()?))
+    }
+
+    /// The id of what a creation made or found: `[base]/Type/id/_history/version`, or the body's own.
+    pub(super) fn created(&self, resource: &ResourceType) -> Option<ResourceId> {
         let located = || {
             let path = self.headers.get(LOCATION)?.to_str().ok()?;
             let path = path.split_once("/_history/").map_or(path, |(path, _)| path);
@@ -210,7 +215,7 @@ impl Answer {
             (json["resourceType"] == resource.as_str()).then_some(())?;
             ResourceId::new(json["id"].as_str()?).ok()
         };
-        Some((located().or_else(body)?, self.written()?))
+        located().or_else(body)
     }
 }
 

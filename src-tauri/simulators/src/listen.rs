@@ -222,7 +222,7 @@ where
 
 async fn converse<S, H, F>(stream: S, handler: H)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Outcome> + Send + 'static,
 {
@@ -237,5 +237,5 @@ where
         }
     });
     // The error is the caller's: a connection that broke, or one that we hung up on.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::behaviour::Behaviour;
 use super::fault::{Fault, FaultId, Lag, Matching, Times};
 use super::interactions::Timing;
+use super::sockets::Announced;
 use super::store::{Method, Publication, Version};
 use super::world::{Clock, Entry, Shared, Tally, World, is_id, is_type};
 use crate::listen::Door;
@@ -199,6 +200,16 @@ impl Control {
         self.inside.releases.send_modify(|count| *count += 1);
     }
 
+    /// Says this to every socket that is open.
+    pub fn announce(&self, words: &str) {
+        self.inside.act(|world| drop(world.announcements.send(Announced::Words(words.to_owned()))));
+    }
+
+    /// Breaks off every socket.
+    pub fn cut_sockets(&self) {
+        self.inside.act(|world| drop(world.announcements.send(Announced::Cut)));
+    }
+
     /// Ends every page session and forgets cached searches, as a restart would.
     pub fn forget_pages(&self) {
         self.inside.act(|world| world.pages.forget());
@@ -216,6 +227,7 @@ impl Control {
 
     /// Refuses connections, and cuts those there are, until [`Control::come_back`].
     pub async fn go_away(&self) {
+        self.cut_sockets();
         self.door.shut().await;
     }
 
@@ -245,8 +257,8 @@ impl Control {
     /// Sets the counts to zero and empties the journal. Calls that are open stay counted as open.
     pub fn reset_tally(&self) {
         self.inside.act(|world| {
-            let (open, held) = (world.tally.open, world.tally.held);
-            world.tally = Tally { open, held, most_open: open, ..Tally::default() };
+            let (open, held, bound) = (world.tally.open, world.tally.held, world.tally.bound);
+            world.tally = Tally { open, held, bound, most_open: open, ..Tally::default() };
             world.journal.clear();
         });
     }

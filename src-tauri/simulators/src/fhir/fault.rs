@@ -32,6 +32,8 @@ pub enum Interaction {
     Update,
     /// `DELETE Type/id`.
     Delete,
+    /// `GET Subscription/id/$get-ws-binding-token`.
+    BindingToken,
     /// `POST` of a batch; each entry is also counted as what it is.
     Batch,
     /// Anything else.

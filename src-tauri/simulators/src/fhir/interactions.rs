@@ -16,6 +16,7 @@ use super::fault::{Fault, Interaction, Lag, Struck};
 use super::pages::{Items, Session};
 use super::reply::{Reply, http_date};
 use super::search::{HistoryQuery, Query, Reading, encoded, pairs, subset};
+use super::sockets::Announced;
 use super::store::{Method, Publication, Stamp, Version, each, instant};
 use super::world::{BASE_PATH, Call, World};
 
@@ -40,6 +41,7 @@ impl World {
             (Interaction::Create, Some(kind), _) => self.create(call, kind, struck, now),
             (Interaction::Update, Some(kind), id) => self.update(call, kind, id, struck, now),
             (Interaction::Delete, Some(kind), Some(id)) => self.remove(call, kind, id, struck, now),
+            (Interaction::BindingToken, _, Some(id)) => self.binding_token(id, self.behaviour.token_life, now),
             (Interaction::Batch, _, _) => self.batch(call, now),
             _ => Err(Reply::outcome(404, "not-supported", "There is nothing at this address", None)),
         };
@@ -398,7 +400,12 @@ impl World {
         let at = Timestamp::from_millisecond(at.as_millisecond().div_euclid(unit) * unit).unwrap_or(at);
         let stamp =
             Stamp { at, version_id, method, publication: timing.publication, fraction: self.behaviour.fraction };
-        self.store.write(kind, id, resource.as_ref(), stamp)
+        let version = self.store.write(kind, id, resource.as_ref(), stamp);
+        if let Some(content) = &version.content {
+            // Whether anybody listens does not matter.
+            let _ = self.announcements.send(Announced::Written(content.value.clone()));
+        }
+        version
     }
 
     fn written(&self, call: &Call, kind: &str, version: &Version, status: u16) -> Reply {

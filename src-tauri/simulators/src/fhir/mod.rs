@@ -4,6 +4,8 @@
 //! It speaks JSON, takes any resource type, and asks for a bearer token that `/oauth2/token` gives for client
 //! credentials. It checks no profiles and no references: what it is given, it keeps.
 //!
+//! Subscriptions by WebSocket are Medplum's; rest-hooks it keeps and does not send.
+//!
 //! Evidence: hl7.org/fhir/R4/http.html and search.html for the interactions; Medplum's server for tokens, quotas and
 //! error ids. `PATCH`, conditional delete, transactions, includes and system-wide history are missing.
 //!
@@ -17,6 +19,7 @@ mod interactions;
 mod pages;
 mod reply;
 mod search;
+mod sockets;
 mod store;
 mod world;
 
@@ -205,6 +208,9 @@ impl Inside {
 async fn handle(inside: Arc<Inside>, request: Request<Body>) -> Outcome {
     #[allow(clippy::disallowed_methods, reason = "a server has a clock of its own")]
     let began = Instant::now();
+    if sockets::is_one(&request) {
+        return sockets::open(inside, request);
+    }
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LONGEST_BODY).await else {
         return Outcome::HangUp;

@@ -1,7 +1,7 @@
 //! Search parameters: what they mean and which resources they choose.
 //!
 //! Source: hl7.org/fhir/R4/search.html. Known are `_id`, `_lastUpdated`, `identifier`, `subject`, `patient`, the
-//! tokens `status`, `code`, `type`, `category`, `_tag`, `birthdate` and `family` and the result parameters `_sort=[-]_lastUpdated`, `_count`,
+//! tokens `status`, `code`, `type`, `category`, `_tag`, `birthdate`, `family`, `url` and the result parameters `_sort=[-]_lastUpdated`, `_count`,
 //! `_elements`, `_summary=count`, `_total`. Anything else is ignored, as lenient servers do, or refused on
 //! `Prefer: handling=strict`.
 
@@ -30,6 +30,8 @@ enum Criterion {
     Birthdate(Vec<String>),
     /// How a family name begins, in small letters.
     Family(Vec<String>),
+    /// Where a subscription sends.
+    Endpoint(String),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,6 +130,7 @@ impl Query {
             "type" => self.criteria.push(Criterion::Token("type", tokens(value))),
             "category" => self.criteria.push(Criterion::Token("category", tokens(value))),
             "_tag" => self.criteria.push(Criterion::Token("_tag", tokens(value))),
+            "url" => self.criteria.push(Criterion::Endpoint(unescape(value))),
             "birthdate" => self.criteria.push(Criterion::Birthdate(split(value, ','))),
             "family" => {
                 let names = split(value, ',').into_iter().map(|name| name.to_lowercase());
@@ -197,7 +200,11 @@ impl Query {
                         to = earlier(to, high);
                     }
                 }
-                Criterion::Identifier(_) | Criterion::Token(..) | Criterion::Birthdate(_) | Criterion::Family(_) => {}
+                Criterion::Identifier(_)
+                | Criterion::Token(..)
+                | Criterion::Birthdate(_)
+                | Criterion::Family(_)
+                | Criterion::Endpoint(_) => {}
             }
         }
         store.by_time(kind, from, to)
@@ -221,6 +228,10 @@ impl Criterion {
                 let held = resource[*element]["reference"].as_str().map(relative);
                 held.is_some_and(|held| references.contains(&held))
             }),
+            Self::Endpoint(endpoint) => resource["channel"]["endpoint"] == endpoint.as_str(),
+            Self::Token("type", tokens) if resource["resourceType"] == "Subscription" => {
+                any_coding(&resource["channel"]["type"], tokens)
+            }
             Self::Token("_tag", tokens) => any_coding(&resource["meta"]["tag"], tokens),
             Self::Token(element, tokens) => any_coding(&resource[*element], tokens),
             Self::Birthdate(days) => {

@@ -13,6 +13,7 @@ use rand::Rng as _;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
+use tokio::sync::broadcast;
 
 use super::auth::{Auth, Standing, Usage};
 use super::behaviour::Behaviour;
@@ -20,6 +21,7 @@ use super::fault::{Fault, Faults, Interaction, Struck};
 use super::pages::Pages;
 use super::reply::{Reply, http_date};
 use super::search::pairs;
+use super::sockets::Announced;
 use super::store::Store;
 
 /// Path of the FHIR base.
@@ -74,6 +76,8 @@ pub struct Tally {
     pub most_open: usize,
     /// Calls that wait for [`Control::release`](super::Control::release).
     pub held: usize,
+    /// Subscriptions that sockets are bound to.
+    pub bound: usize,
 }
 
 impl Tally {
@@ -97,6 +101,9 @@ pub(super) struct World {
     pub(super) auth: Auth,
     pub(super) usage: Usage,
     pub(super) pages: Pages,
+    /// From a binding token to its subscription.
+    pub(super) binding_tokens: BTreeMap<String, String>,
+    pub(super) announcements: broadcast::Sender<Announced>,
     pub(super) rewrite: Option<Rewrite>,
     pub(super) tally: Tally,
     pub(super) journal: VecDeque<Entry>,
@@ -116,6 +123,8 @@ impl World {
             auth,
             usage: Usage::default(),
             pages: Pages::default(),
+            binding_tokens: BTreeMap::new(),
+            announcements: broadcast::Sender::new(1024),
             rewrite: None,
             tally: Tally::default(),
             journal: VecDeque::new(),
@@ -289,6 +298,7 @@ impl Call {
             ("GET", [_, "_history"]) if kind => Interaction::TypeHistory,
             ("GET", [_, _]) if id => Interaction::Read,
             ("GET", [_, _, "_history"]) if id => Interaction::InstanceHistory,
+            ("GET", ["Subscription", _, "$get-ws-binding-token"]) if id => Interaction::BindingToken,
             ("GET", [_, _, "_history", version]) if id => {
                 call.version = Some((*version).to_owned());
                 Interaction::VRead
