@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chart_relay::{
     adapters::{
-        fhir::{FhirClient, Flavour},
+        fhir::{
+            FhirClient, Flavour,
+            subscription::{Hook, Standing},
+        },
         filemaker::{FileMaker, FileMakerConfig},
         secret::Secret,
     },
@@ -84,6 +87,34 @@ async fn writes_are_guarded_and_creations_find_what_is_there() {
         let fault = client.create(&patient, &wrong, &wrong_row).await.unwrap_err();
         assert_eq!((fault.class, fault.code), (Class::Permanent, Code::Rejected));
     }
+}
+
+#[tokio::test]
+async fn rest_hooks_are_set_up_and_switched_on_again() {
+    let server = Medplum::start(&["--examples", "1"]).await;
+    let (client, hand) = (signed_in(&server, &Flavour::MEDPLUM, 200), Hand::on(&server).await);
+    let hook = Hook {
+        endpoint: "https://hooks.example/v1/hook/north".parse().unwrap(),
+        key: Secret::new("SYNTHETIC-hook-key"),
+    };
+    let types = [kind("Patient"), kind("Observation")];
+    let standings = async || {
+        let hooks = client.hooks(&types, &hook).await.unwrap();
+        hooks.into_iter().map(|(_, standing)| standing).collect::<Vec<_>>()
+    };
+    assert_eq!(standings().await, [Standing::Missing, Standing::Missing]);
+    client.hook_up(&types, &hook).await.unwrap();
+    assert_eq!(standings().await, [Standing::Active, Standing::Active]);
+    let (_, bundle) = hand.call(reqwest::Method::GET, "Subscription?criteria=Patient", None, None).await;
+    let mut one = bundle["entry"][0]["resource"].clone();
+    (one["status"], one["error"]) = (json!("off"), json!("SYNTHETIC reason"));
+    let path = format!("Subscription/{}", one["id"].as_str().unwrap());
+    assert_eq!(hand.call(reqwest::Method::PUT, &path, None, Some(&one)).await.0, 200);
+    assert_eq!(standings().await, [Standing::Off(Some("SYNTHETIC reason".into())), Standing::Active]);
+    client.hook_up(&types, &hook).await.unwrap();
+    assert_eq!(standings().await, [Standing::Active, Standing::Active]);
+    let (_, bundle) = hand.call(reqwest::Method::GET, "Subscription", None, None).await;
+    assert_eq!(bundle["entry"].as_array().unwrap().len(), 2, "none is made twice");
 }
 
 /// A FileMaker that this project simulates, and the relay's own client of it.
