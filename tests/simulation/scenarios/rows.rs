@@ -109,11 +109,13 @@ async fn a_patient_that_the_front_desk_enters_is_in_the_chart_and_edited_from_bo
 
 #[tokio::test(start_paused = true)]
 async fn whatever_answer_is_lost_on_the_way_there_is_one_patient_and_one_row() {
-    for lost in ["fhir.create", "clinic.adopt", "fhir.matching", "clinic.find_row"] {
+    let calls = ["fhir.create", "clinic.adopt", "fhir.matching", "clinic.find_row"];
+    // With a number of its own, and without: then only the row's UUID says what is whose.
+    for (lost, mrn) in calls.into_iter().flat_map(|lost| [(lost, "SYNTHETIC-1"), (lost, "")]) {
         let stage = Stage::watched().await;
         let engine = stage.boot("desk-0");
         stage.rule(move |call| if call.op == lost { Reaction::CarryOutAndHang } else { Reaction::Answer });
-        let row = stage.north().clinic.enter_by_hand(PATIENT, born("Testpatient", "SYNTHETIC-1"));
+        let row = stage.north().clinic.enter_by_hand(PATIENT, born("Testpatient", mrn));
         stage.until(lost, secs(60), || !stage.calls(lost).is_empty()).await;
         tokio::time::sleep(secs(1)).await;
         stage.kill(engine).await;
@@ -180,6 +182,28 @@ async fn a_probable_double_goes_to_a_person_and_is_made_only_if_that_person_says
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_identifier_and_two_birthdays_are_nobodys_match() {
+    let stage = Stage::watched().await;
+    stage.put("Patient", "p1", somebody("p1", "SYNTHETIC-1", "1980-01-02"));
+    let row = stage.north().clinic.enter_by_hand(PATIENT, born("Testpatient", "SYNTHETIC-1"));
+    let engine = stage.boot("desk-0");
+    let told = || {
+        let link = stage.ledger.records().get(&super::stage::key("Patient", "p1")).and_then(|record| record.dead);
+        stage.dead_row(&row) == Some(Code::ProbableDouble) && link.map(|dead| dead.code) == Some(Code::ProbableDouble)
+    };
+    stage.until("a person is asked about both", secs(120), told).await;
+    assert_eq!((stage.patients().len(), stage.people()), (1, vec![(String::new(), "Testpatient".to_owned())]));
+    // The birthday was mistyped in FileMaker.
+    let day = Value::Date(date(1980, 1, 2));
+    stage.north().clinic.edit_by_hand(PATIENT, row.as_str(), "BirthDate", day);
+    let linked = || stage.people() == [("p1".to_owned(), "Testpatient".to_owned())];
+    stage.until("corrected and linked", secs(120), linked).await;
+    stage.rest(secs(120)).await;
+    assert_eq!(stage.patients().len(), 1);
+    stage.kill(engine).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_with_nothing_in_it_waits_and_one_whose_key_is_none_is_told() {
     let stage = Stage::watched().await;
     let engine = stage.boot("desk-0");
@@ -213,6 +237,50 @@ async fn a_measurement_that_the_clinic_enters_waits_for_its_patient() {
     assert_eq!(json["subject"]["reference"], format!("Patient/{id}"));
     assert_eq!(json["valueString"], "SYNTHETIC 1");
     assert!(stage.row_record(&patient).is_some());
+    stage.kill(engine).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_measurement_whose_making_was_interrupted_gets_no_second_row() {
+    let stage = Stage::watched().await;
+    let engine = stage.boot("desk-0");
+    stage.put("Patient", "p1", somebody("p1", "SYNTHETIC-1", "1970-01-02"));
+    stage.until("the patient is there", secs(60), || stage.people().len() == 1 && stage.is_at_rest()).await;
+    stage.rule(|call| if call.op == "fhir.create" { Reaction::CarryOutAndHang } else { Reaction::Answer });
+    let fields = [("PatientFhirId", "p1"), ("Value", "SYNTHETIC 1"), ("Label", "SYNTHETIC")];
+    let fields = fields.map(|(field, value)| (field.to_owned(), text(value)));
+    stage.north().clinic.enter_by_hand(MEASUREMENT, Fields::from(fields));
+    stage.until("made", secs(60), || !stage.calls("fhir.create").is_empty()).await;
+    tokio::time::sleep(secs(1)).await;
+    stage.kill(engine).await;
+    stage.all_well();
+    // The chart system tells of it before the row has its id.
+    let made = stage.north().fhir.all(&resource("Observation"));
+    assert_eq!(made.len(), 1);
+    stage.hint("Observation", made[0].0.as_str()).await;
+    let engine = stage.boot("desk-1");
+    let linked = || stage.north().clinic.rows(MEASUREMENT).iter().any(|(key, _)| *key == made[0].0.to_string());
+    stage.until("linked", secs(10 * 60), linked).await;
+    stage.rest(secs(10 * 60)).await;
+    assert_eq!(stage.north().clinic.rows(MEASUREMENT).len(), 1);
+    assert_eq!(stage.north().fhir.all(&resource("Observation")).len(), 1);
+    stage.kill(engine).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_change_is_listed_for_some_minutes_and_not_for_ever() {
+    let stage = Stage::watched().await;
+    let engine = stage.boot("desk-0");
+    for number in 0..20 {
+        stage.north().clinic.enter_by_hand(PATIENT, named(&format!("Testpatient-{number}")));
+    }
+    stage.until("all linked", secs(120), || stage.patients().len() == 20 && stage.is_at_rest()).await;
+    tokio::time::sleep(secs(20 * 60)).await;
+    stage.clear_log();
+    tokio::time::sleep(secs(5 * 60)).await;
+    // Pages of the fake have three rows: one call for each look means that nothing is listed.
+    let looks = stage.calls("clinic.changed").iter().filter(|call| call.about == PATIENT).count();
+    assert!((20..45).contains(&looks), "{looks} calls in five minutes");
     stage.kill(engine).await;
 }
 
@@ -332,6 +400,10 @@ async fn clocks_at_the_desk_that_are_wrong_lose_nothing() {
         stage.put("Patient", "p1", somebody("p1", "SYNTHETIC-1", "1970-01-02"));
         stage.until("there", secs(60), || stage.people().len() == 1 && stage.is_at_rest()).await;
         tokio::time::sleep(secs(10 * 60)).await;
+        // What another one changes moves the watermark on.
+        stage.put("Patient", "p2", somebody("p2", "SYNTHETIC-2", "1971-01-02"));
+        stage.until("another", secs(60), || stage.people().len() == 2 && stage.is_at_rest()).await;
+        tokio::time::sleep(secs(150)).await;
         stage.north().clinic.set_desk_clocks(ahead);
         stage.north().clinic.edit_by_hand(PATIENT, "p1", "City", text("Pleasantville"));
         let arrived = || stage.patients()[0].1["address"][0]["city"] == "Pleasantville";

@@ -306,9 +306,9 @@ impl Poller {
             if list.ahead {
                 *remark = Some(Code::DeskClock);
             }
+            newest = newest.max(list.lines.iter().filter_map(|line| line.at).max());
             let seen = &mut next.seen;
             list.lines.retain(|line| seen.insert(line.name(), line.at.unwrap_or(Timestamp::MIN)).is_none());
-            newest = newest.max(list.lines.iter().filter_map(|line| line.at).max());
             if since.is_none() && self.side == Side::FileMaker {
                 // Most of what is there has been written by us.
                 self.leave_out_what_is_known(&mut list.lines).await?;
@@ -330,6 +330,10 @@ impl Poller {
         // at what has settled.
         let settled = time.or(newest).map(|time| earlier(time, plan.settle));
         next.watermark = next.watermark.max(newest.min(settled)).or(settled);
+        if self.side == Side::FileMaker {
+            // What changed last would be listed for ever, whole rows of it, and FileMaker counts what it sends.
+            next.watermark = next.watermark.max(settled.map(|settled| earlier(settled, plan.overlap)));
+        }
         if let Some(watermark) = next.watermark {
             // Longer than the overlap, or a version would be hinted at each poll until the mark passes it.
             let oldest = earlier(watermark, plan.overlap);
