@@ -148,16 +148,21 @@ async fn a_new_station_takes_the_clinic_key_by_a_code_once() {
     installation.stop(first).await;
 }
 
-/// What rests in AWS tells nothing of code or key.
-async fn assert_nothing_to_read(address: &str, installation: &Installation, code: &str) {
-    use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+/// All that rests in a table, as DynamoDB tells it.
+async fn rests(address: &str, table: &str) -> String {
     let request = reqwest::Client::new()
         .post(address)
         .header("x-amz-target", "DynamoDB_20120810.Scan")
         .header("content-type", "application/x-amz-json-1.0")
         .header("authorization", "AWS4-HMAC-SHA256 Credential=synthetic/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0")
-        .body(r#"{"TableName":"pairs-station"}"#);
-    let rests = request.send().await.unwrap().text().await.unwrap();
+        .body(format!("{{\"TableName\":\"{table}\"}}"));
+    request.send().await.unwrap().text().await.unwrap()
+}
+
+/// What rests in AWS tells nothing of code or key.
+async fn assert_nothing_to_read(address: &str, installation: &Installation, code: &str) {
+    use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+    let rests = rests(address, "pairs-station").await;
     assert!(rests.contains("pairing ") && rests.contains("sealed"), "{rests}");
     let key = installation.key().await;
     let key = STANDARD_NO_PAD.encode(key.expose());
@@ -260,6 +265,8 @@ async fn a_station_without_a_firms_secret_leaves_that_firm_to_the_others() {
     })
     .await;
     assert_eq!(south.filemaker().count("Patient"), 0);
+    let polled = rests(emulator::ministack(), "unserved-cursor").await;
+    assert!(polled.contains("synthetic-north") && !polled.contains("synthetic-south"), "a lease was taken: {polled}");
     assert!(!said(&without.run(&["locks"]).await).contains("synthetic-south"));
     let both = installation.start();
     until("the one that can serves the south", async || (south.filemaker().count("Patient") == 3).then_some(())).await;
