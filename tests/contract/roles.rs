@@ -27,7 +27,7 @@ use engine::{
     key::StationId,
     keys::ClinicKey,
     ledger::{DeadLetter, Filter, Take, Want},
-    ports::{Ledger as _, Queue as _},
+    ports::{Ledger as _, Queue as _, Receipt},
 };
 use serde_json::json;
 
@@ -49,6 +49,12 @@ async fn work(station: &Account, wish: &Wish) -> Result<(), Fault> {
     let url = sqs::find(station, &wish.queue).await?;
     let queue = sqs::Options { url, visibility: wish.visibility, figures_every: Duration::ZERO };
     let queue = SqsQueue::new(station, queue, clock.clone());
+    let url = sqs::find(station, &wish.dead_letter_queue()).await?;
+    let dead = sqs::Options { url, visibility: wish.visibility, figures_every: Duration::ZERO };
+    let dead = SqsQueue::new(station, dead, clock.clone());
+    dead.receive(1, Duration::ZERO).await?;
+    // Nothing is there to be deleted: what counts is that it is asked.
+    let _ = dead.acknowledge(&[Receipt("synthetic".into())]).await;
     let ledger = dynamodb::Options { prefix: wish.prefix.clone(), figures_every: Duration::ZERO };
     let ledger = DynamoLedger::new(station, ledger, clock);
     queue.send((0..3).map(message).collect()).await?;
@@ -152,12 +158,10 @@ async fn ask(address: &str, service: &str, version: &str, action: &str, paramete
     text
 }
 
-fn is_recoverable(template: &str, table: &str) -> bool {
+fn property(template: &str, table: &str, name: &str) -> serde_json::Value {
     let template: serde_json::Value = serde_json::from_str(template).unwrap();
     let mut resources = template["Resources"].as_object().unwrap().values().map(|one| &one["Properties"]);
-    resources.any(|one| {
-        one["TableName"] == table && one["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] == true
-    })
+    resources.find(|one| one["TableName"] == table).unwrap()[name].clone()
 }
 
 async fn what_the_template_makes_is_what_provision_makes(address: &str) {
@@ -181,9 +185,13 @@ async fn what_the_template_makes_is_what_provision_makes(address: &str) {
         let found = provision(&account, &wish, false).await.unwrap();
         let policies = policies(&account, &wish, false).await.unwrap();
         for one in found.iter().chain(&policies) {
-            // MiniStack leaves that out, so it is read in the template.
+            // MiniStack leaves these out, so they are read in the template.
             if let Some(table) = one.what.strip_prefix("point-in-time recovery of table ") {
-                assert!(is_recoverable(&body, table), "{table}");
+                let recovery = property(&body, table, "PointInTimeRecoverySpecification");
+                assert_eq!(recovery, json!({ "PointInTimeRecoveryEnabled": true }));
+            } else if let Some(table) = one.what.strip_prefix("TTL of table ") {
+                let ttl = property(&body, table, "TimeToLiveSpecification");
+                assert_eq!(ttl, json!({ "AttributeName": "expires", "Enabled": true }));
             } else {
                 assert_eq!(one.state, State::Right, "{}", one.what);
             }
