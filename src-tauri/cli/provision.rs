@@ -70,7 +70,7 @@ async fn make(args: ProvisionArgs, place: &Place) -> Result<bool, Box<dyn std::e
         }
         Some(Print::Apigateway) => {
             let firms: Vec<_> = place.config.firms.iter().map(|firm| firm.id.clone()).collect();
-            println!("{}", serde_json::to_string_pretty(&apigateway::template(&wish.queue, &firms))?);
+            println!("{}", serde_json::to_string_pretty(&apigateway::template(&wish, &firms))?);
             return Ok(true);
         }
         None => {}

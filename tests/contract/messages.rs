@@ -230,6 +230,15 @@ async fn it_is_known_which_clinics_nobody_serves(address: &str) {
     assert_eq!(ledger.serve(&office, &[firm("north")]).await.unwrap(), []);
     assert_eq!(unserved(&[firm("north")]).await, ["south", "west"]);
     assert_eq!(unserved(&[firm("north"), firm("west")]).await, ["south"]);
+    // A station that is forgotten serves nobody.
+    let (third, key) = (station("third"), ClinicKey::from_bytes([1; 32]).id());
+    ledger.join(&third, "computer-3", &key).await.unwrap();
+    ledger.serve(&third, &[firm("south")]).await.unwrap();
+    assert_eq!(unserved(&[]).await, Vec::<String>::new());
+    let seen = ledger.stations().await.unwrap().into_iter().find(|entry| entry.station == third).unwrap();
+    assert!(ledger.forget(&seen).await.unwrap());
+    assert_eq!(ledger.serve(&desk, &[firm("north")]).await.unwrap(), []);
+    assert_eq!(unserved(&[firm("north")]).await, ["south"]);
 }
 
 /// API Gateway, IAM and CloudFormation are MiniStack's alone: moto carries out no mapping template.
@@ -259,7 +268,7 @@ mod hooks {
     /// The address of the hooks, and the key.
     async fn made(rig: &Rig) -> (String, String) {
         let firms = [north(), FirmId::new("south").unwrap()];
-        let template = apigateway::template(&rig.wish.queue, &firms).to_string();
+        let template = apigateway::template(&rig.wish, &firms).to_string();
         // MiniStack does not know what API Gateway calls a request: a header stands for it.
         let template = template.replace("$context.requestId", "$input.params('x-synthetic-request')");
         let name = format!("hooks-{}", rig.wish.prefix);
@@ -306,7 +315,7 @@ mod hooks {
     /// MiniStack's CloudFormation leaves request validators out, which its API Gateway has: the one of the template is put in.
     async fn validate_bodies(rig: &Rig, api: &str) {
         use reqwest::Method;
-        let template = apigateway::template(&rig.wish.queue, &[north()]);
+        let template = apigateway::template(&rig.wish, &[north()]);
         assert_eq!(template["Resources"]["Validator"]["Properties"]["ValidateRequestBody"], true);
         assert_eq!(template["Resources"]["Post0"]["Properties"]["RequestValidatorId"]["Ref"], "Validator");
         let validators = format!("/restapis/{api}/requestvalidators");
@@ -404,7 +413,8 @@ mod hooks {
 /// What the template grants and switches off, as it stands in it.
 #[test]
 fn the_api_may_send_to_its_queue_alone_wants_a_key_and_logs_nothing() {
-    let template = apigateway::template("relay-queue", &[north()]);
+    let wish = Wish { queue: "relay-queue".into(), ..wish(false) };
+    let template = apigateway::template(&wish, &[north()]);
     let resources = template["Resources"].as_object().unwrap();
     let policies = &resources["Role"]["Properties"]["Policies"];
     assert_eq!(policies.as_array().unwrap().len(), 1);
@@ -412,6 +422,11 @@ fn the_api_may_send_to_its_queue_alone_wants_a_key_and_logs_nothing() {
     assert_eq!(statement.as_array().unwrap().len(), 1);
     assert_eq!(statement[0]["Action"], "sqs:SendMessage");
     assert!(statement[0]["Resource"]["Fn::Sub"].as_str().unwrap().ends_with(":relay-queue"));
+    let keyed = Wish { kms_key: Some("alias/clinic".into()), ..wish };
+    let keyed = apigateway::template(&keyed, &[north()]);
+    let statement = &keyed["Resources"]["Role"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"];
+    assert_eq!(statement[1]["Action"], json!(["kms:Decrypt", "kms:GenerateDataKey"]));
+    assert_eq!(statement[1]["Condition"]["StringLike"]["kms:ViaService"], json!(["sqs.*.amazonaws.com"]));
     for resource in resources.values().filter(|resource| resource["Type"] == "AWS::ApiGateway::Method") {
         let method = &resource["Properties"];
         assert_eq!(method["ApiKeyRequired"], true);

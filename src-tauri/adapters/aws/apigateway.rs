@@ -8,10 +8,12 @@
 use engine::{hint::VERSION, key::FirmId};
 use serde_json::{Map, Value as Json, json};
 
+use super::{provision::Wish, roles};
+
 /// Sent by a FHIR server, and by whoever tries it out.
 const CONTENT_TYPES: [&str; 2] = ["application/fhir+json", "application/json"];
 
-/// A hook each second and some at once are plenty: the poll finds what is refused.
+/// Hooks a second, and at once. Far more than a clinic's chart system sends; the poll finds what is refused.
 const RATE: u32 = 50;
 const BURST: u32 = 100;
 
@@ -45,7 +47,8 @@ fn model() -> Json {
 }
 
 /// The template. The queue must be there already, in the same account and region.
-pub fn template(queue: &str, firms: &[FirmId]) -> Json {
+pub fn template(wish: &Wish, firms: &[FirmId]) -> Json {
+    let queue = &wish.queue;
     let name = format!("{}-hooks", queue.trim_end_matches(".fifo"));
     let sub = |text: &str| json!({ "Fn::Sub": text });
     let arn = |of: &str, attribute: &str| json!({ "Fn::GetAtt": [of, attribute] });
@@ -59,13 +62,18 @@ pub fn template(queue: &str, firms: &[FirmId]) -> Json {
         "Effect": "Allow", "Action": "sqs:SendMessage",
         "Resource": sub(&format!("arn:${{AWS::Partition}}:sqs:${{AWS::Region}}:${{AWS::AccountId}}:{queue}"))
     });
+    // A queue that is encrypted with a key of the clinic's own asks for the right to use it as well.
+    let key = wish.kms_key.as_ref().map(|key| {
+        roles::kms(key, &format!("arn:{}", wish.partition), &["kms:Decrypt", "kms:GenerateDataKey"], &["sqs"])
+    });
+    let may: Vec<_> = std::iter::once(send).chain(key).collect();
     add(
         "Role",
         "IAM::Role",
         json!({
             "Description": "Lets API Gateway put messages into the queue of Chart Relay, and nothing else",
             "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [trust] },
-            "Policies": [{ "PolicyName": "send", "PolicyDocument": { "Version": "2012-10-17", "Statement": [send] } }]
+            "Policies": [{ "PolicyName": "send", "PolicyDocument": { "Version": "2012-10-17", "Statement": may } }]
         }),
     );
     add(

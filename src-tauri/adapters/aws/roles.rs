@@ -180,15 +180,18 @@ pub fn policy(wish: &Wish, role: Role) -> Json {
         })
         .collect();
     if let Some(key) = &wish.kms_key {
-        statements.push(kms(key, &arn));
+        statements.push(kms(key, &arn, &KMS, &["sqs", "dynamodb"]));
     }
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
 
-/// What SQS and DynamoDB do with a key of the clinic's own they do in the caller's name.
-fn kms(key: &str, arn: &str) -> Json {
-    let mut conditions =
-        json!({ "StringLike": { "kms:ViaService": ["sqs.*.amazonaws.com", "dynamodb.*.amazonaws.com"] } });
+const KMS: [&str; 6] =
+    ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"];
+
+/// What services do with a key of the clinic's own they do in the caller's name.
+pub(super) fn kms(key: &str, arn: &str, actions: &[&str], services: &[&str]) -> Json {
+    let via: Vec<_> = services.iter().map(|service| format!("{service}.*.amazonaws.com")).collect();
+    let mut conditions = json!({ "StringLike": { "kms:ViaService": via } });
     let resource = match key.strip_prefix("alias/") {
         Some(_) => {
             conditions["ForAnyValue:StringEquals"] = json!({ "kms:ResourceAliases": key });
@@ -197,12 +200,7 @@ fn kms(key: &str, arn: &str) -> Json {
         None if key.starts_with("arn:") => key.to_owned(),
         None => format!("{arn}:kms:*:*:key/{key}"),
     };
-    json!({
-        "Effect": "Allow",
-        "Action": ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
-        "Resource": resource,
-        "Condition": conditions
-    })
+    json!({ "Effect": "Allow", "Action": actions, "Resource": resource, "Condition": conditions })
 }
 
 /// Which of a wish's things a call concerned, by the name of the queue or table.

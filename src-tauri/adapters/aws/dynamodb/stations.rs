@@ -122,7 +122,11 @@ impl DynamoLedger {
         let call = call.set_expression_attribute_names(Some(names(&[condition])));
         let call = call.expression_attribute_values(":seen", text(&seen.installation));
         match call.expression_attribute_values(":beat", number(seen.beat)).send().await {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                // It serves nobody any more.
+                self.withdraw(&seen.station, &[]).await?;
+                Ok(true)
+            }
             Err(error)
                 if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) =>
             {
@@ -136,18 +140,24 @@ impl DynamoLedger {
     /// others serve.
     pub async fn serve(&self, station: &StationId, firms: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
         *super::lock(&self.station) = Some(station.clone());
-        let table = &self.tables.firm;
-        let us = |expression| Change::new(expression).value(":us", AttributeValue::Ss(vec![station.to_string()]));
         for firm in firms {
-            let _ = self.update(table, [("firm", text(firm))], us("ADD #stations :us")).await?;
+            let add = Change::new("ADD #stations :us").value(":us", AttributeValue::Ss(vec![station.to_string()]));
+            let _ = self.update(&self.tables.firm, [("firm", text(firm))], add).await?;
         }
+        self.withdraw(station, firms).await
+    }
+
+    /// Takes a station off the list at all firms but these. Answers with the others that are served.
+    async fn withdraw(&self, station: &StationId, but: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
         let mut elsewhere = Vec::new();
         for (firm, mut stations) in self.serving().await? {
-            if firms.contains(&firm) {
+            if but.contains(&firm) {
                 continue;
             }
             if stations.contains(&station.to_string()) {
-                let _ = self.update(table, [("firm", text(&firm))], us("DELETE #stations :us")).await?;
+                let us = AttributeValue::Ss(vec![station.to_string()]);
+                let change = Change::new("DELETE #stations :us").value(":us", us);
+                let _ = self.update(&self.tables.firm, [("firm", text(&firm))], change).await?;
                 stations.retain(|one| one != station.as_str());
             }
             if !stations.is_empty() {
