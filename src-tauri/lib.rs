@@ -38,6 +38,7 @@ pub mod demo;
 #[cfg(feature = "desktop")]
 pub mod desktop;
 pub mod log;
+mod moving;
 pub mod pairing;
 pub mod recovery_sheet;
 pub mod redrive;

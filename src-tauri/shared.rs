@@ -17,14 +17,18 @@ use engine::{
 };
 
 use crate::{
-    adapters::aws::{
-        AccessKey, Account, Keys, Options,
-        dynamodb::{self, DynamoLedger},
-        provision::{Wish, partition},
-        sqs::{self, SqsQueue},
+    adapters::{
+        aws::{
+            AccessKey, Account, Keys, Options,
+            dynamodb::{self, DynamoLedger},
+            provision::{Wish, partition},
+            sqs::{self, SqsQueue},
+        },
+        sqlite::Database,
     },
     clinic_key::{self, ClinicKeyError},
     config::{self, Config},
+    moving::Move,
     secrets::{SecretName, Secrets, SecretsError},
     stations::Membership,
 };
@@ -154,8 +158,16 @@ pub fn tables(shared: &config::Shared, account: &Account, clock: &Arc<dyn Clock>
     DynamoLedger::new(account, options, clock.clone())
 }
 
-/// The shared queues and ledger, once this station is on their list. While AWS does not answer it waits, and tells `failed` of each
-/// try.
+/// What happens to a station on its way to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// AWS did not answer, or asked for patience; it is tried again.
+    Failed(Code),
+    /// So many records are still to be moved.
+    Moving(u64),
+}
+
+/// The shared queues and ledger, once this station is on their list. While AWS does not answer it waits, and tells of each try.
 pub(crate) async fn stores(
     config: &Config,
     shared: &config::Shared,
@@ -163,7 +175,7 @@ pub(crate) async fn stores(
     data: &Path,
     key: &ClinicKey,
     clock: &Arc<dyn Clock>,
-    failed: &(dyn Fn(&Fault) + Sync),
+    tell: &(dyn Fn(Way) + Sync),
 ) -> Result<Stores, Fault> {
     let ledger = Arc::new(tables(shared, account, clock));
     let membership = Membership {
@@ -183,12 +195,7 @@ pub(crate) async fn stores(
         };
         match joined.await {
             Ok(found) => break found,
-            Err(fault @ Fault { class: Class::Away | Class::Wait(_) | Class::Retry, .. }) => {
-                tracing::warn!(%fault, "the shared queue and ledger do not answer; waiting for them");
-                failed(&fault);
-                tokio::time::sleep(PAUSE).await;
-            }
-            Err(fault) => return Err(fault),
+            Err(fault) => wait_for(fault, tell).await?,
         }
     };
     let queue = |url| -> Arc<dyn Queue> {
@@ -196,6 +203,34 @@ pub(crate) async fn stores(
         Arc::new(SqsQueue::new(account, options, clock.clone()))
     };
     Ok(Stores { queue: queue(url), backstop: queue(dead), ledger, membership, elsewhere })
+}
+
+/// Moves to the shared ones what this station's embedded queue and ledger hold. While AWS does not answer it waits.
+pub(crate) async fn moved(
+    from: &Database,
+    to: &Stores,
+    key: &ClinicKey,
+    clock: &dyn Clock,
+    tell: &(dyn Fn(Way) + Sync),
+) -> Result<(), Fault> {
+    let moving = Move { from, queue: &*to.queue, ledger: &to.membership.tables, clock, key, tell };
+    loop {
+        match moving.all().await {
+            Ok(()) => return Ok(()),
+            Err(fault) => wait_for(fault, tell).await?,
+        }
+    }
+}
+
+/// Waits a moment, unless only a person can help.
+async fn wait_for(fault: Fault, tell: &(dyn Fn(Way) + Sync)) -> Result<(), Fault> {
+    if !matches!(fault.class, Class::Away | Class::Wait(_) | Class::Retry) {
+        return Err(fault);
+    }
+    tracing::warn!(%fault, "the shared queue and ledger do not answer; waiting for them");
+    tell(Way::Failed(fault.code));
+    tokio::time::sleep(PAUSE).await;
+    Ok(())
 }
 
 #[allow(clippy::disallowed_methods, reason = "a name that no other computer has")]

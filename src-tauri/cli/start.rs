@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::place::Place;
 use crate::{
-    adapters::aws::Account,
+    adapters::{aws::Account, sqlite::Database},
     clinic_key::{self, ClinicKeyError},
     config,
     control::{About, AtWork, Control},
     log,
     secrets::{Secrets, SecretsError},
-    shared::{self, Stores},
+    shared::{self, Stores, Way},
     socket::{Server, SocketError},
     view::words,
     wiring::{Base, Connected, Relay, WiringError},
@@ -129,7 +129,7 @@ pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) 
             let place = place.clone();
             let joining = Joining { shared, account, key: established.key, clock };
             let life = async move {
-                match joining.join(&place, &front).await {
+                match joining.join(&place, &base.database, &front).await {
                     Some(Ok(stores)) => {
                         let relay = Relay::start_on(base, &place.config, &connected, failed, Some(stores));
                         front.work(relay.map_err(EndError::NotJoined)?).await
@@ -198,22 +198,31 @@ struct Joining {
 
 impl Joining {
     /// `None`: it was told to stop while it waited.
-    async fn join(&self, place: &Place, front: &Front) -> Option<Result<Stores, Fault>> {
+    async fn join(&self, place: &Place, database: &Database, front: &Front) -> Option<Result<Stores, Fault>> {
         let Self { shared, account, key, clock } = self;
         let since = clock.now();
         let last = Mutex::new(None);
-        let failed = |fault: &Fault| *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.code);
-        let mut joined =
-            std::pin::pin!(shared::stores(&place.config, shared, account, &place.data, key, clock, &failed));
+        let tell = |way: Way| *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(way);
+        let joined = async {
+            let stores = shared::stores(&place.config, shared, account, &place.data, key, clock, &tell).await?;
+            shared::moved(database, &stores, key, &**clock, &tell).await?;
+            Ok(stores)
+        };
+        let mut joined = std::pin::pin!(joined);
         loop {
             tokio::select! {
                 joined = &mut joined => break Some(joined),
                 () = front.stop.cancelled() => break None,
                 () = tokio::time::sleep(SHOWN_EVERY) => {
-                    let code = *last.lock().unwrap_or_else(PoisonError::into_inner);
+                    let way = *last.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut next = match way {
+                        None => Snapshot::joining(clock.now(), since, None),
+                        Some(Way::Failed(code)) => Snapshot::joining(clock.now(), since, Some(code)),
+                        Some(Way::Moving(left)) => Snapshot::moving(clock.now(), left),
+                    };
                     front.tell.send_modify(|shown| {
-                        let revision = shown.revision + 1;
-                        *shown = Snapshot { revision, ..Snapshot::joining(clock.now(), since, code) };
+                        next.revision = shown.revision + 1;
+                        *shown = next;
                     });
                 }
             }

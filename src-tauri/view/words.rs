@@ -54,6 +54,7 @@ pub fn verdict(verdict: &Verdict, zone: &TimeZone) -> String {
         }
         Verdict::CannotJoin { since, code } => waiting_for_aws(*since, *code, *since, zone),
         Verdict::NoStorage { since, code } => no_storage(*code, &clock(*since, zone)),
+        Verdict::Moving { left } => moving(*left),
         Verdict::NoNews { for_ } => format!("No news from the sync for {}", long(*for_)),
         Verdict::Paused { until, by: None } => format!("Paused until {}", clock(*until, zone)),
         Verdict::Paused { until, by: Some(by) } => format!("Paused until {} ({by})", clock(*until, zone)),

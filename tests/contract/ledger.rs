@@ -14,7 +14,7 @@ use engine::{
 
 use crate::{
     at, owner, suite,
-    worlds::{Lasting, Memory, MiniStack, Moto, Sqlite, World},
+    worlds::{Lasting, Memory, MiniStack, Moto, SharedMemory, Sqlite, World},
 };
 
 /// What every implementation promises; one that lasts promises more.
@@ -48,6 +48,7 @@ promises!(sqlite: crate::ledger::Sqlite,
     and everything_survives_a_crash
 );
 promises!(memory: crate::ledger::Memory);
+promises!(shared_memory: crate::ledger::SharedMemory);
 promises!(ministack: crate::ledger::MiniStack);
 promises!(moto: crate::ledger::Moto);
 

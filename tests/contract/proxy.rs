@@ -1,5 +1,7 @@
-//! Stands between the adapters and an emulator and does to single requests what networks and services do: the answer is lost on
-//! its way, the service refuses, a part of a batch fails.
+//! Stands between the adapters and an emulator and does to requests what networks and services do: the answer is lost on its way,
+//! the service refuses, a part of a batch fails, all of it is away, or asks to slow down.
+
+#![allow(dead_code, reason = "tests of different kinds use different parts")]
 
 use std::{
     collections::VecDeque,
@@ -25,6 +27,19 @@ pub(crate) enum Act {
     AnswerInstead(u16, String),
 }
 
+/// What becomes of all requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Weather {
+    #[default]
+    Fair,
+    /// Nobody answers.
+    Away,
+    /// Each is refused, because there are too many.
+    Throttling,
+    /// Each takes so many milliseconds longer.
+    Slow(u64),
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Proxy {
     pub(crate) address: String,
@@ -35,6 +50,7 @@ pub(crate) struct Proxy {
     /// How many requests of each operation were answered.
     answered: Arc<Mutex<std::collections::BTreeMap<String, u32>>>,
     late: Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>>,
+    weather: Arc<Mutex<Weather>>,
 }
 
 #[allow(dead_code, reason = "each test uses its part")]
@@ -48,6 +64,7 @@ impl Proxy {
             always: Arc::default(),
             answered: Arc::default(),
             late: Arc::default(),
+            weather: Arc::default(),
         };
         let (this, upstream) = (proxy.clone(), upstream.to_owned());
         tokio::spawn(async move {
@@ -70,6 +87,10 @@ impl Proxy {
         *self.always.lock().unwrap() = act;
     }
 
+    pub(crate) fn weather(&self, weather: Weather) {
+        *self.weather.lock().unwrap() = weather;
+    }
+
     /// All that was ordered has happened.
     pub(crate) fn is_done(&self) -> bool {
         self.acts.lock().unwrap().is_empty()
@@ -81,6 +102,16 @@ impl Proxy {
         for one in late {
             one.await.unwrap();
         }
+    }
+
+    /// Counts from now on.
+    pub(crate) fn reset(&self) {
+        self.answered.lock().unwrap().clear();
+    }
+
+    /// How many requests of each operation were answered.
+    pub(crate) fn requests(&self) -> std::collections::BTreeMap<String, u32> {
+        self.answered.lock().unwrap().clone()
     }
 
     fn count(&self, operation: &str) -> u32 {
@@ -113,7 +144,20 @@ impl Proxy {
             stream.read_exact(&mut body).await.ok()?;
             // IAM and STS name it in the body.
             let operation = header("x-amz-target").unwrap_or_default().rsplit('.').next()?.to_owned();
-            let act = self.act(&operation);
+            let weather = *self.weather.lock().unwrap();
+            let act = match weather {
+                Weather::Away => return None,
+                Weather::Throttling => {
+                    let refusal =
+                        r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"SYNTHETIC"}"#;
+                    Some(Act::Answer(400, refusal.to_owned()))
+                }
+                Weather::Slow(millis) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+                    self.act(&operation)
+                }
+                Weather::Fair => self.act(&operation),
+            };
             let answer = match act {
                 Some(Act::Answer(status, json)) => (status, json.into_bytes()),
                 act => {

@@ -6,7 +6,7 @@ use engine::ports::{Delivery, Depth, Message, Queue, Receipt};
 
 use crate::{
     suite,
-    worlds::{Lasting, Memory, MiniStack, Moto, Sqlite, World},
+    worlds::{Lasting, Memory, MiniStack, Moto, SharedMemory, Sqlite, World},
 };
 
 /// What every implementation promises; one that lasts promises more.
@@ -34,6 +34,7 @@ promises!(sqlite: crate::queue::Sqlite,
     and what_was_acknowledged_stays_so_over_a_crash_and_the_rest_is_visible_at_once
 );
 promises!(memory: crate::queue::Memory);
+promises!(shared_memory: crate::queue::SharedMemory);
 promises!(ministack: crate::queue::MiniStack);
 promises!(moto: crate::queue::Moto);
 

@@ -13,7 +13,7 @@ use engine::{
     fakes::FakeClock,
     key::{RecordKey, StationId},
     keys::ClinicKey,
-    ledger::{Claim, Commit, DeadLetter, Finish, Take, Want},
+    ledger::{Claim, Commit, Dead, DeadLetter, Finish, Record, Stamp, Take, Want, Wanted},
     ports::{Ledger as _, Message, Queue as _, Receipt},
 };
 use serde_json::json;
@@ -59,6 +59,7 @@ on_both!(
     a_lease_that_nobody_renewed_is_found_by_whoever_met_it
     stations_have_names_of_their_own_and_one_clinic_key
     figures_that_are_repeated_tell_their_age_and_miss_no_work_of_our_own
+    a_record_is_brought_as_it_is_and_only_once
 );
 
 struct Rig {
@@ -387,6 +388,40 @@ async fn stations_have_names_of_their_own_and_one_clinic_key(address: &str) {
     assert_eq!((taken.class, taken.code), (Class::Stop, Code::StationTaken));
     let differs = rig.ledger.join(&station("third"), "computer-3", &other).await.unwrap_err();
     assert_eq!((differs.class, differs.code), (Class::Stop, Code::DatabaseKey));
+}
+
+async fn a_record_is_brought_as_it_is_and_only_once(address: &str) {
+    let rig = rig(address, false).await;
+    let dead = Record {
+        key: patient("1"),
+        state: "{\"base\":1}".into(),
+        stamp: Stamp { epoch: 17, beat: 3 },
+        held: None,
+        generation: 5,
+        wanted: None,
+        attempts: 2,
+        dead: Some(Dead { code: Code::ValueRefused, since: at(3), set_aside: true }),
+        notice: Some(Code::Differs),
+        updated: at(4),
+    };
+    let wanted = Wanted { first_seen: at(1), not_before: at(2), waits_for: Some(Code::RecordOpen) };
+    let waits = Record { key: patient("2"), dead: None, notice: None, wanted: Some(wanted), ..dead.clone() };
+    for record in [&dead, &waits] {
+        assert!(rig.ledger.bring(record).await.unwrap());
+        assert_eq!(rig.ledger.read(&record.key).await.unwrap().as_ref(), Some(record));
+    }
+    let survey = rig.ledger.survey().await.unwrap();
+    assert_eq!((survey.records, survey.wanted, survey.dead, survey.noticed), (2, 1, 0, 1));
+    // What is there already stays as it is, also where it is our own and its answer was lost.
+    let other = Record { state: "{}".into(), ..dead.clone() };
+    assert!(!rig.ledger.bring(&other).await.unwrap());
+    assert_eq!(rig.ledger.read(&dead.key).await.unwrap(), Some(dead));
+    rig.proxy.next("UpdateItem", Act::LoseAnswer);
+    let third = Record { key: patient("3"), ..waits };
+    assert!(!rig.ledger.bring(&third).await.unwrap());
+    assert_eq!(rig.ledger.read(&third.key).await.unwrap().as_ref(), Some(&third));
+    // Fencing goes on where it was.
+    assert_eq!(take(&rig, "2", "front-desk").await.epoch, 18);
 }
 
 async fn figures_that_are_repeated_tell_their_age_and_miss_no_work_of_our_own(address: &str) {

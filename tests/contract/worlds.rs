@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use chart_relay::adapters::sqlite::{Database, Options};
 use engine::{
-    fakes::{FakeClock, MemoryAudit, MemoryLedger, MemoryNotes, MemoryQueue},
+    fakes::{FakeClock, MemoryAudit, MemoryLedger, MemoryNotes, MemoryQueue, Oddities, Oddity},
     keys::ClinicKey,
     ports::{AuditLog, Ledger, Notes, Queue},
 };
@@ -143,5 +143,47 @@ impl World for Memory {
 
     fn notes(&self) -> Arc<dyn Notes> {
         self.notes.clone()
+    }
+}
+
+/// The fakes that behave like SQS and DynamoDB, on a day without oddities.
+pub(crate) struct SharedMemory(Memory);
+
+#[derive(Debug)]
+struct Fine;
+
+impl Oddities for Fine {
+    fn happens(&self, _: Oddity) -> bool {
+        false
+    }
+}
+
+impl World for SharedMemory {
+    const KNOWS_STALE: bool = false;
+
+    async fn start() -> Self {
+        let memory = Memory::start().await;
+        let queue = MemoryQueue::shared(memory.clock.clone(), VISIBILITY, Arc::new(Fine));
+        Self(Memory { queue, ledger: MemoryLedger::shared(Arc::new(Fine)), ..memory })
+    }
+
+    fn clock(&self) -> &FakeClock {
+        &self.0.clock
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        self.0.queue.clone()
+    }
+
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        self.0.ledger.clone()
+    }
+
+    fn audit(&self) -> Arc<dyn AuditLog> {
+        self.0.audit.clone()
+    }
+
+    fn notes(&self) -> Arc<dyn Notes> {
+        self.0.notes.clone()
     }
 }

@@ -8,6 +8,7 @@ mod messages;
 mod rows;
 mod silence;
 mod stage;
+mod stores;
 mod takeover;
 mod trouble;
 mod workers;

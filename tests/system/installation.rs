@@ -107,22 +107,35 @@ impl Installation {
         .await;
     }
 
-    /// Reads both sides by itself and waits until all is there, once, and the relay says so.
-    pub(crate) async fn all_arrived(&self) -> Comparison {
+    /// Reads both sides by itself and waits until all is there, once, whatever the relay says.
+    pub(crate) async fn both_sides_equal(&self) -> Comparison {
+        let connected = self.connected().await;
+        let compared = until("everything has arrived", async || {
+            let compared = Comparison::of(&connected, self.chart.resources()).await.ok()?;
+            (compared.all_arrived() && compared.expected > 0).then_some(compared)
+        })
+        .await;
+        assert_eq!(doubled(&self.filemaker()), Vec::<String>::new());
+        connected.filemaker.close().await;
+        compared
+    }
+
+    async fn connected(&self) -> Connected {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let secrets = Memory::new();
         for name in ["north-fhir", "north-filemaker"] {
             secrets.set(&SecretName::parse(name).unwrap(), Secret::new(SECRET)).await.unwrap();
         }
         let config = Config::read(&self.folder.path().join("config.toml")).unwrap();
-        let connected = Connected::all(&config, &secrets, &clock).await.unwrap().remove(0);
-        until("everything has arrived", async || {
-            let compared = Comparison::of(&connected, self.chart.resources()).await;
-            compared.is_ok_and(|compared| compared.all_arrived() && compared.expected > 0).then_some(())
-        })
-        .await;
+        Connected::all(&config, &secrets, &clock).await.unwrap().remove(0)
+    }
+
+    /// The same, and until the relay says so.
+    pub(crate) async fn all_arrived(&self) -> Comparison {
+        self.both_sides_equal().await;
         self.status("Up to date").await;
         // What was on its way has come to rest: it still is so.
+        let connected = self.connected().await;
         let compared = Comparison::of(&connected, self.chart.resources()).await.unwrap();
         assert!(compared.all_arrived(), "{compared:?}");
         assert_eq!(doubled(&self.filemaker()), Vec::<String>::new());

@@ -18,6 +18,7 @@ mod medplum;
 #[path = "../real/medplum/rig.rs"]
 mod medplum_rig;
 mod mishaps;
+mod moving;
 mod post;
 mod process;
 #[path = "../contract/proxy.rs"]
@@ -26,4 +27,5 @@ mod refusals;
 mod rig;
 mod shared;
 mod stations;
+mod stores;
 mod tidings;

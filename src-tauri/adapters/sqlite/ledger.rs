@@ -695,3 +695,17 @@ impl Operation for Unbury {
         Ok(vec![(); batch.len()])
     }
 }
+
+/// Records that are kept elsewhere from now on.
+pub(super) struct Forget(pub(super) Vec<RecordKey>);
+
+impl Operation for Forget {
+    type Answer = ();
+
+    async fn apply(batch: &[&Self], store: &mut Store) -> Result<Vec<()>, sqlx::Error> {
+        for key in batch.iter().flat_map(|forget| &forget.0) {
+            sqlx::query("DELETE FROM record WHERE key = ?1").bind(stored(key)).execute(&mut store.connection).await?;
+        }
+        Ok(vec![(); batch.len()])
+    }
+}

@@ -25,6 +25,7 @@ use std::{
 
 use engine::{
     error::{Class, Fault},
+    key::RecordKey,
     keys::{ClinicKey, DerivedKey, Purpose},
     ledger::Owner,
     ports::{AuditLog, Clock, Ledger, Notes, Queue},
@@ -160,6 +161,11 @@ impl Database {
 
     pub fn notes(&self) -> Arc<dyn Notes> {
         Arc::new(notes::SqliteNotes(self.clone()))
+    }
+
+    /// Removes records that are kept elsewhere from now on.
+    pub async fn forget(&self, keys: Vec<RecordKey>) -> Result<(), Fault> {
+        self.0.writer.call(ledger::Forget(keys)).await
     }
 
     /// Checks the audit log while it is in use.

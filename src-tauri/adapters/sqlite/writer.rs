@@ -149,6 +149,7 @@ lanes! {
     SetAside asides: ledger::SetAside,
     Bury buries: ledger::Bury,
     Unbury unburies: ledger::Unbury,
+    Forget forgets: ledger::Forget,
     Note notes: notes::Write,
     Send sends: queue::Send,
     Acknowledge acknowledges: queue::Acknowledge,

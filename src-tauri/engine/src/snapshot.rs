@@ -186,6 +186,10 @@ pub enum Verdict {
         since: Timestamp,
         code: Code,
     },
+    /// What this station held by itself is on its way to the shared ledger.
+    Moving {
+        left: u64,
+    },
     NoNews {
         for_: Duration,
     },
@@ -210,7 +214,7 @@ impl Verdict {
             Verdict::CannotReach { .. } | Verdict::NoStorage { .. } | Verdict::CannotJoin { .. } => State::CannotReach,
             Verdict::NoNews { .. } => State::NoNews,
             Verdict::Paused { .. } => State::Paused,
-            Verdict::Working { .. } => State::Working,
+            Verdict::Moving { .. } | Verdict::Working { .. } => State::Working,
             Verdict::Starting => State::Starting,
             Verdict::UpToDate { .. } => State::UpToDate,
         }
@@ -347,6 +351,11 @@ impl Snapshot {
     pub fn joining(at: Timestamp, since: Timestamp, failed: Option<Code>) -> Self {
         let verdict = failed.map_or(Verdict::Starting, |code| Verdict::CannotJoin { since, code });
         Self { phase: Phase::Joining, verdict, ..Self::empty(at) }
+    }
+
+    /// Of a relay that moves what it held by itself to the shared ledger before it begins.
+    pub fn moving(at: Timestamp, left: u64) -> Self {
+        Self { verdict: Verdict::Moving { left }, ..Self::joining(at, at, None) }
     }
 
     /// The clock that makes times of this machine doubtful, if one does.

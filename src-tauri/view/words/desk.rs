@@ -59,6 +59,7 @@ pub fn status(snapshot: &Snapshot, zone: &TimeZone) -> String {
         }
         Verdict::CannotJoin { since, code } => super::waiting_for_aws(*since, *code, snapshot.at, zone),
         Verdict::NoStorage { since, code } => super::no_storage(*code, &until(*since, snapshot.at, zone)),
+        Verdict::Moving { left } => super::moving(*left),
         Verdict::NoNews { for_ } => no_news(*for_),
         Verdict::Paused { until, by } => paused(&Pause { until: *until, by: by.clone() }, snapshot.at, zone),
         Verdict::Working { waiting } => format!("Syncing {}", many((*waiting).max(1), "change")),

@@ -19,6 +19,11 @@ pub fn waiting_for_aws(since: Timestamp, code: Code, now: Timestamp, zone: &Time
     format!("Waiting for AWS since {}: {}. Changes are kept.", until(since, now, zone), aws(code))
 }
 
+/// What a station held by itself goes to the shared ledger.
+pub fn moving(left: u64) -> String {
+    format!("Moving {} to the shared ledger; syncing begins when that is done", many(left, "record"))
+}
+
 fn aws(code: Code) -> &'static str {
     match code {
         Code::Unreachable | Code::TimedOut | Code::NotAnswering => "it cannot be reached",
@@ -43,6 +48,7 @@ pub fn not_joined(verdict: &Verdict) -> String {
             let waiting = waiting_for_aws(*since, *code, *since, &zone);
             format!("{waiting} Until it answers this station does not know what waits, and begins nothing.")
         }
+        Verdict::Moving { left } => format!("{}.", moving(*left)),
         _ => "This station is just starting. Ask again in a moment.".to_owned(),
     }
 }

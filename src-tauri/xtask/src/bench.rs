@@ -1,12 +1,15 @@
 //! The benchmarks. Each prints its own figures beside its baseline and fails if it misses a target.
 
 use crate::{
+    emulators,
     machine::{self, Purpose},
     run::{cargo, root, works},
     ui,
 };
 use std::fs;
 
+/// The one that needs an emulator of AWS.
+const SHARED: &str = "shared";
 /// The one that needs the feature `desktop`, and a display, which it makes itself.
 const DESKTOP: &str = "desktop";
 
@@ -34,6 +37,12 @@ pub(crate) fn bench(only: Option<&str>) -> bool {
     if asks_desktop && !desktop {
         println!("Tray and window are not measured: what they need on Linux is missing, or this is not Linux.");
         names.retain(|name| name != DESKTOP);
+    }
+    if names.iter().any(|name| name == SHARED)
+        && let Err(reason) = emulators::install()
+    {
+        println!("Stations that share the work are not measured: {reason}.");
+        names.retain(|name| name != SHARED);
     }
     let mut missed = Vec::new();
     for name in &names {

@@ -73,8 +73,8 @@ pub enum Defect {
     NoIntent,
     /// Not of the article: a write without its audit entry.
     NoAudit,
-    /// Not of the article: what waits for its time is not counted as waiting.
-    WaitingIsNotCounted,
+    /// Not of the article: a store that does not answer is no reason to say anything else.
+    SilenceIsNoAlarm,
     /// Expiry judged by comparing one host's clock with another's (P3).
     ExpiryByWallClock,
     /// What SQS says is deleted is deleted: it cannot come again.
@@ -111,7 +111,7 @@ impl Defect {
         Defect::WatermarkWithoutOverlap,
         Defect::NoIntent,
         Defect::NoAudit,
-        Defect::WaitingIsNotCounted,
+        Defect::SilenceIsNoAlarm,
         Defect::ExpiryByWallClock,
         Defect::DeleteIsTrusted,
         Defect::DuplicateIsDeleted,
@@ -143,6 +143,10 @@ impl Defect {
                         rule.absent = Absent::Blank;
                     }
                 }
+            }
+            Defect::SilenceIsNoAlarm => {
+                settings.limits.receive = Duration::MAX;
+                settings.limits.count = Duration::MAX;
             }
             Defect::WatermarkWithoutOverlap => {
                 plan.overlap = Duration::ZERO;

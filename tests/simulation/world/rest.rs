@@ -17,7 +17,7 @@ use crate::oracle::held;
 const GREEN: Duration = Duration::from_secs(180);
 
 /// How long a station may say "up to date" that no longer reaches queue or ledger.
-const CUT: Duration = Duration::from_secs(60);
+const CUT: Duration = Duration::from_secs(45);
 
 impl World {
     /// Looks at the world after an event.

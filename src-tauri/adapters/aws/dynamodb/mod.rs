@@ -9,6 +9,7 @@
 //! would double what a run costs. A lease that nobody ever renewed stays findable, because whoever meets it remembers its key.
 //! Both indexes lag a little behind their table; whatever is found through them is read from the table before it is told.
 
+mod bring;
 mod item;
 mod letters;
 mod list;

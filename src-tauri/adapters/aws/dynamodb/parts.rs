@@ -20,7 +20,7 @@ use super::{
 use crate::adapters::aws::errors;
 
 /// An item has room for 400 KB; this leaves some for all but the state.
-const LARGEST: usize = 380 * 1024;
+pub(super) const LARGEST: usize = 380 * 1024;
 
 /// How a state is written into its record: as it is, or as the name of its parts.
 pub(super) struct Stored<'s> {

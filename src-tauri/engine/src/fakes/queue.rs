@@ -119,9 +119,14 @@ impl MemoryQueue {
                 failed.push(receipt.clone());
                 continue;
             }
+            let ours = receipt.0.parse().is_ok_and(|number: u64| (1..=messages.receipts).contains(&number));
             let found = messages.all.iter_mut().find(|(_, stored)| stored.receipt.as_ref() == Some(receipt));
             let Some((number, stored)) = found else {
-                self.odd(Oddity::StaleDelete);
+                if ours {
+                    self.odd(Oddity::StaleDelete);
+                } else {
+                    failed.push(receipt.clone());
+                }
                 continue;
             };
             let number = *number;
