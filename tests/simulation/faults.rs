@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use crate::{
     oracle::Oracle,
     script::{Mishap, Script, Store},
+    world::{capitals, capitals_in_row, fields, layout, says, unmapped},
 };
 
 /// One station's way to the world.
@@ -285,8 +286,9 @@ fn unknown() -> Fault {
     Fault::new(Class::Unknown, Code::OutcomeUnknown)
 }
 
+/// A chart, and whether its server keeps names in capitals.
 #[derive(Debug)]
-pub struct FaultyFhir(pub Station, pub Arc<MemoryFhir>);
+pub struct FaultyFhir(pub Station, pub Arc<MemoryFhir>, pub bool);
 
 #[async_trait]
 impl FhirServer for FaultyFhir {
@@ -320,8 +322,24 @@ impl FhirServer for FaultyFhir {
     ) -> Result<String, Fault> {
         self.0.before(away()).await?;
         self.0.script.fhir_side()?;
-        let answer = self.1.update(resource, id, expected, json).await;
-        self.0.after(answer, || Err(unknown())).await
+        let (fhir, oracle, normalises) = (self.1.clone(), self.0.oracle.clone(), self.2);
+        let (resource, id, expected, mut json) = (resource.clone(), id.clone(), expected.to_owned(), json.clone());
+        self.0
+            .send(async move {
+                let before = fhir.current(&resource, &id).map(|(_, json)| json).unwrap_or_default();
+                let sent = json.clone();
+                if normalises {
+                    capitals(&mut json);
+                }
+                let version = fhir.update(&resource, &id, &expected, &json).await?;
+                let flags = ("Active", sent["active"].to_string(), before["active"].to_string());
+                let texts = fields(&resource).map(|field| (field, says(&sent, field), says(&before, field)));
+                let values: Vec<_> = texts.chain([flags]).collect();
+                let rest_is_same = unmapped(&sent) == unmapped(&before);
+                oracle.chart_written(layout(&resource), id.as_str(), &values, rest_is_same);
+                Ok(version)
+            })
+            .await
     }
 
     async fn create(&self, resource: &ResourceType, json: &Json, identifier: &Identifier) -> Result<Created, Fault> {
@@ -344,24 +362,22 @@ impl FhirServer for FaultyFhir {
     }
 
     fn write_horizon(&self) -> Duration {
-        self.1.write_horizon()
+        LATEST
     }
 }
 
-#[derive(Debug)]
-pub struct FaultyClinic(pub Station, pub Arc<MemoryClinic>);
+/// No write lands later than this.
+const LATEST: Duration = Duration::from_secs(5 * 60);
 
-impl FaultyClinic {
+impl Station {
     /// Once sent, a request lives on its own: the server carries it out whether or not anybody still waits for the answer, and
     /// sometimes minutes after the client gave up.
-    async fn write<T: Send + 'static>(
+    async fn send<T: Send + 'static>(
         &self,
         request: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T, Fault> {
-        self.0.before(away()).await?;
-        self.0.script.clinic_side()?;
-        let delay = self.0.script.late_landing();
-        let (script, oracle) = (self.0.script.clone(), self.0.oracle.clone());
+        let delay = self.script.late_landing();
+        let (script, oracle) = (self.script.clone(), self.oracle.clone());
         let sent = tokio::spawn(async move {
             if let Some(delay) = delay {
                 tokio::time::sleep(delay).await;
@@ -377,7 +393,31 @@ impl FaultyClinic {
             return Err(unknown());
         }
         let answer = sent.await.map_err(|_| unknown())?;
-        self.0.after(answer, || Err(unknown())).await
+        self.after(answer, || Err(unknown())).await
+    }
+}
+
+/// A clinic, and whether its file changes what is entered.
+#[derive(Debug)]
+pub struct FaultyClinic(pub Station, pub Arc<MemoryClinic>, pub bool);
+
+impl FaultyClinic {
+    async fn write<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.0.before(away()).await?;
+        self.0.script.clinic_side()?;
+        self.0.send(request).await
+    }
+
+    /// What the file makes of what is entered.
+    fn kept(&self, fields: &Fields) -> Fields {
+        let mut fields = fields.clone();
+        if self.2 {
+            capitals_in_row(&mut fields);
+        }
+        fields
     }
 }
 
@@ -430,10 +470,10 @@ impl ClinicDatabase for FaultyClinic {
 
     async fn create(&self, table: &Table, key: &str, fields: &Fields) -> Result<(RowId, ModId), Fault> {
         let (clinic, oracle) = (self.1.clone(), self.0.oracle.clone());
-        let (table, key, fields) = (table.clone(), key.to_owned(), fields.clone());
+        let (table, key, fields, kept) = (table.clone(), key.to_owned(), fields.clone(), self.kept(fields));
         self.write(async move {
             accepts(&fields)?;
-            let created = clinic.create(&table, &key, &fields).await?;
+            let created = clinic.create(&table, &key, &kept).await?;
             oracle.written(&table.layout, &key, &fields, None);
             Ok(created)
         })
@@ -442,12 +482,13 @@ impl ClinicDatabase for FaultyClinic {
 
     async fn edit(&self, table: &Table, row: &RowId, expected: &ModId, fields: &Fields) -> Result<ModId, Fault> {
         let (clinic, oracle) = (self.1.clone(), self.0.oracle.clone());
-        let (table, row, expected, fields) = (table.clone(), row.clone(), expected.clone(), fields.clone());
+        let (table, row, expected) = (table.clone(), row.clone(), expected.clone());
+        let (fields, kept) = (fields.clone(), self.kept(fields));
         self.write(async move {
             accepts(&fields)?;
             let before = clinic.row(&table.layout, &row);
             let version = clinic.version(&table.layout, &row);
-            let mod_id = clinic.edit(&table, &row, &expected, &fields).await?;
+            let mod_id = clinic.edit(&table, &row, &expected, &kept).await?;
             oracle.guarded(&table.layout, version.as_ref() == Some(&expected));
             if let Some((key, before)) = before {
                 oracle.written(&table.layout, &key, &fields, Some(&before));

@@ -10,6 +10,7 @@ use std::{
 use engine::{
     audit::AuditId,
     body::Reader,
+    connection::Side,
     fakes::{MemoryLedger, MemoryQueue},
     hint::Hint,
     key::{RecordKey, ResourceId, ResourceType, StationId},
@@ -20,7 +21,10 @@ use engine::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::script::Tally;
+use crate::{
+    people::{People, Place},
+    script::Tally,
+};
 
 #[derive(Debug, Default)]
 pub struct Oracle(Mutex<Seen>);
@@ -52,6 +56,8 @@ struct Seen {
     late: bool,
     creates: BTreeMap<(String, String), u64>,
     open_audits: BTreeMap<(usize, AuditId), Option<RecordKey>>,
+    /// In worlds that go both ways: who typed what.
+    people: Option<People>,
     audits: u64,
     writes: u64,
     echoes: u64,
@@ -63,6 +69,9 @@ enum Hand {
     Ours(u64),
     Person(Value),
 }
+
+/// Fields that no person types in these worlds.
+const OURS: [&str; 2] = ["Active", "PatientFhirId"];
 
 /// Values carry the order in which their source was edited: `s17`.
 pub fn order(value: &Value) -> Option<u64> {
@@ -76,11 +85,62 @@ impl Seen {
     fn break_at(&mut self, invariant: &str, what: String) {
         self.violation.get_or_insert_with(|| format!("{invariant}: {what}"));
     }
+
+    /// I4, I8 and I9 of a write in a world of people: field, value, and what stood there before.
+    fn merged(&mut self, layout: &str, key: &str, side: Side, values: &[(&str, String, String)]) {
+        let late = self.late;
+        for (field, value, before) in values.iter().filter(|(field, ..)| !OURS.contains(field)) {
+            let place = (layout.to_owned(), key.to_owned(), (*field).to_owned());
+            for invariant in ["I4", "I8", "I9", "I10"] {
+                self.checks.add(invariant);
+            }
+            let written = self.people.as_mut().map(|people| people.written(&place, side, value, before, late));
+            if let Some(Err((invariant, what))) = written {
+                self.break_at(invariant, what);
+            }
+        }
+    }
 }
 
 impl Oracle {
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// For a world in which both sides are edited and written.
+    pub fn of_both() -> Arc<Self> {
+        let oracle = Self::default();
+        oracle.seen().people = Some(People::default());
+        Arc::new(oracle)
+    }
+
+    fn people<T>(&self, tell: impl FnOnce(&mut People) -> T) -> Option<T> {
+        self.seen().people.as_mut().map(tell)
+    }
+
+    pub fn typed(&self, place: Place, side: Side, value: &str, replaced: &str) {
+        self.people(|people| people.typed(place, side, value, replaced, true));
+    }
+
+    /// A person made this of what both sides said, or wanted to.
+    pub fn decided(&self, place: &Place, value: &str, chart: &str, row: &str, sure: bool) {
+        self.people(|people| {
+            if value != row {
+                people.typed(place.clone(), Side::Fhir, value, row, sure);
+            }
+            if value != chart {
+                people.typed(place.clone(), Side::FileMaker, value, chart, sure);
+            }
+        });
+    }
+
+    pub fn lost(&self, layout: &str, key: &str, is_there: impl Fn(&str, &str) -> bool) -> Option<String> {
+        self.checked("I8");
+        self.people(|people| people.lost(layout, key, is_there)).flatten()
+    }
+
+    pub fn has_deleted_row(&self, layout: &str, key: &str) -> bool {
+        self.people(|people| people.has_deleted_row(layout, key)).unwrap_or(false)
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -262,6 +322,22 @@ impl Oracle {
             seen.echoes += 1;
             seen.break_at("I9", format!("a write to {layout}/{key} changed nothing: an echo"));
         }
+        if seen.people.is_some() {
+            if before.is_none()
+                && !late
+                && seen.people.as_ref().is_some_and(|people| people.has_deleted_row(layout, key))
+            {
+                seen.break_at("I10", format!("{layout}/{key} was deleted and made again"));
+            }
+            let said = |fields: &Fields, field: &str| fields.get(field).map(Value::canonical).unwrap_or_default();
+            let values: Vec<_> = fields
+                .keys()
+                .map(|field| {
+                    (field.as_str(), said(fields, field), before.map(|before| said(before, field)).unwrap_or_default())
+                })
+                .collect();
+            return seen.merged(layout, key, Side::FileMaker, &values);
+        }
         for (field, value) in fields {
             let place = (layout.to_owned(), key.to_owned(), field.clone());
             if *value == Value::Blank {
@@ -288,6 +364,27 @@ impl Oracle {
         }
     }
 
+    /// A write of ours to the chart was accepted: what each field said before and says now, and whether all else is as it was.
+    pub fn chart_written(&self, layout: &str, key: &str, values: &[(&str, String, String)], rest_is_same: bool) {
+        let mut seen = self.seen();
+        seen.writes += 1;
+        let audited = seen.open_audits.values().any(|open| open.as_ref().is_some_and(|open| open.id.as_str() == key));
+        seen.checks.add("I17");
+        if !audited && !seen.late {
+            seen.break_at("I17", format!("the chart's {layout}/{key} was written without an open audit entry"));
+        }
+        if !rest_is_same {
+            seen.break_at("I8", format!("the chart's {layout}/{key} was changed beside the mapping"));
+        }
+        let changed: Vec<_> = values.iter().filter(|(_, now, before)| now != before).cloned().collect();
+        seen.checks.add("I9");
+        if changed.is_empty() {
+            seen.echoes += 1;
+            seen.break_at("I9", format!("a write to the chart's {layout}/{key} changed nothing: an echo"));
+        }
+        seen.merged(layout, key, Side::Fhir, &changed);
+    }
+
     /// A person changed a field at the desk.
     pub fn edited_by_hand(&self, layout: &str, key: &str, field: &str, value: &Value) {
         let place = (layout.to_owned(), key.to_owned(), field.to_owned());
@@ -308,6 +405,7 @@ impl Oracle {
     }
 
     pub fn deleted_by_hand(&self, layout: &str, key: &str) {
+        self.people(|people| people.deleted_row(layout, key));
         self.seen().touched.insert((layout.to_owned(), key.to_owned()));
         self.seen().creates.remove(&(layout.to_owned(), key.to_owned()));
         self.seen().fields.retain(|(l, k, _), _| l != layout || k != key);

@@ -1,5 +1,6 @@
 //! Single situations that random worlds meet too seldom, or cannot judge.
 
+mod both;
 mod charts;
 mod cost;
 mod desk;

@@ -113,6 +113,10 @@ pub struct LinkState {
     /// Fields about which a person has to decide, and since when.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub conflicts: BTreeMap<String, Timestamp>,
+    /// Fields that somebody changed where a write of ours may have landed before: whether that edit was made on ours, or beside
+    /// it, cannot be told, so no policy decides about it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unclear: BTreeSet<String>,
     /// Fields that the mapping could not carry over.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub refused: BTreeSet<String>,
@@ -183,6 +187,15 @@ impl LinkState {
                     }
                 }
             }
+            for intent in self.intents.iter().filter(|intent| intent.side == side && !intent.can_land(sight.version)) {
+                for (field, meant) in &intent.fields {
+                    let (Some(now), Some(base)) = (sight.hashes.get(field), self.base.get(field)) else { continue };
+                    let before = if side == Side::Fhir { base.left } else { base.right };
+                    if now != meant && *now != before {
+                        self.unclear.insert(field.clone());
+                    }
+                }
+            }
             self.intents.retain(|intent| intent.side != side || intent.can_land(sight.version));
         }
         if row.version.is_some() && self.row.is_none() {
@@ -232,6 +245,11 @@ impl LinkState {
         }
     }
 
+    /// Whether a complete run knew of this version of the chart, or of a later one.
+    pub fn has_seen(&self, version: &str) -> bool {
+        self.version.as_deref() == Some(version) || self.past.iter().any(|past| past == version)
+    }
+
     /// Whether this version of the chart is known to be over.
     pub fn is_past(&self, version: &str) -> bool {
         self.version.as_deref() != Some(version) && self.past.iter().any(|past| past == version)
@@ -262,10 +280,16 @@ impl LinkState {
                 (field, since)
             })
             .collect();
+        self.unclear.retain(|field| self.conflicts.contains_key(field));
     }
 
     pub fn keep(&mut self, one: Kept) {
         kept::add(&mut self.kept, one);
+    }
+
+    /// Whether something is kept that was kept long enough.
+    pub fn keeps_too_long(&self, now: Timestamp) -> bool {
+        self.kept.iter().any(|kept| kept.is_over(now))
     }
 
     /// Forgets what was kept long enough.

@@ -55,6 +55,9 @@ impl Ledger for BrokenLedger {
         let indexed = self.ledger.indexed(key);
         let mut take = self.ledger.take(key, &claim).await?;
         match (self.defect, &mut take) {
+            (Defect::LockedIsAnEcho, Take::Taken(..)) => {
+                self.beliefs.locked.lock().unwrap().insert(key.clone());
+            }
             (Defect::ExpiryByWallClock, Take::Taken(..)) => {
                 self.beliefs.taken.lock().unwrap().insert(key.clone(), claim.now);
             }
@@ -96,6 +99,7 @@ impl Ledger for BrokenLedger {
     }
 
     async fn commit(&self, lease: &Lease, commit: Commit) -> Result<bool, LedgerError> {
+        self.beliefs.locked.lock().unwrap().remove(&lease.key);
         self.ledger.commit(lease, commit).await
     }
 

@@ -31,6 +31,8 @@ use self::{
 pub struct Beliefs {
     /// When each lease was taken, by its holder's wall clock.
     taken: Arc<Mutex<BTreeMap<RecordKey, Timestamp>>>,
+    /// Records that somebody has locked.
+    locked: Arc<Mutex<BTreeSet<RecordKey>>>,
     /// Messages that are gone for good.
     deleted: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -61,6 +63,8 @@ pub enum Defect {
     AckOnReceipt,
     /// 16: the lock, and so the work, is the patient's alone; the event's own resource is never run.
     PatientOnly,
+    /// 17: what arrives while the lock is held is taken for our own echo and thrown away.
+    LockedIsAnEcho,
     /// 18: what the resource does not say is written as blank.
     AbsentIsBlank,
     /// 19: a deleted resource is an error like any other.
@@ -92,7 +96,7 @@ pub enum Defect {
 }
 
 impl Defect {
-    pub const ALL: [Defect; 26] = [
+    pub const ALL: [Defect; 27] = [
         Defect::BusyIsDone,
         Defect::NoExpiry,
         Defect::OwnLockIsForeign,
@@ -105,6 +109,7 @@ impl Defect {
         Defect::NothingIsPermanent,
         Defect::AckOnReceipt,
         Defect::PatientOnly,
+        Defect::LockedIsAnEcho,
         Defect::AbsentIsBlank,
         Defect::GoneIsAnError,
         Defect::StaleReads,
@@ -119,6 +124,18 @@ impl Defect {
         Defect::IndexIsTrusted,
         Defect::OnlyTheListIsWatched,
         Defect::HintsAlwaysArrive,
+    ];
+
+    /// Those that are looked for where both sides are edited as well.
+    pub const OF_BOTH_WAYS: [Defect; 8] = [
+        Defect::BusyIsDone,
+        Defect::AlwaysCreates,
+        Defect::LockedIsAnEcho,
+        Defect::AbsentIsBlank,
+        Defect::GoneIsAnError,
+        Defect::StaleReads,
+        Defect::NoFence,
+        Defect::NoIntent,
     ];
 
     /// Those that do no harm in a queue and a ledger that are never odd.

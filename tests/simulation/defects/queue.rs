@@ -43,6 +43,16 @@ impl Queue for BrokenQueue {
             let deleted = self.beliefs.deleted.lock().unwrap().clone();
             deliveries.retain(|delivery| !deleted.contains(&delivery.id));
         }
+        if self.defect == Defect::LockedIsAnEcho {
+            let locked = self.beliefs.locked.lock().unwrap().clone();
+            let is_echo = |delivery: &Delivery| {
+                let hints = Reader { firm: Some(crate::world::firm_id()) }.read(&delivery.body, delivery.first_sent);
+                hints.is_ok_and(|hints| hints.iter().all(|hint| locked.contains(&hint.key())))
+            };
+            let echoes: Vec<_> = deliveries.iter().filter(|one| is_echo(one)).map(|one| one.receipt.clone()).collect();
+            deliveries.retain(|delivery| !echoes.contains(&delivery.receipt));
+            let _ = self.queue.acknowledge(&echoes).await;
+        }
         if self.defect == Defect::DuplicateIsDeleted {
             let mut doubled = Vec::new();
             deliveries.retain(|delivery| {

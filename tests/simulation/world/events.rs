@@ -68,7 +68,7 @@ impl World {
         }
     }
 
-    fn trouble(&mut self) {
+    pub(super) fn trouble(&mut self) {
         let long = |script: &Script, most: u64| Duration::from_secs(script.draw(|rng| rng.random_range(2..most)));
         let number = self.script.draw(|rng| rng.random_range(0..self.stations.len()));
         let most = match self.plan.stores {
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// Somebody at a station presses a button. Who presses while it starts or ends may get no answer.
-    fn person(&mut self) {
+    pub(super) fn person(&mut self) {
         let number = self.script.draw(|rng| rng.random_range(0..self.stations.len()));
         let running = &self.stations[number];
         let Some(engine) = &running.engine else { return };
@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    fn open_record(&mut self) {
+    pub(super) fn open_record(&mut self) {
         let Some((of, id)) = self.pick() else { return };
         let long = self.script.draw(|rng| rng.random_range(5..240));
         self.clinic.open_by_hand(layout(&of), id.as_str(), true);
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// The same hint, once to three times.
-    fn hints(&mut self) {
+    pub(super) fn hints(&mut self) {
         let Some((of, id)) = self.pick() else { return };
         let times = self.script.draw(|rng| rng.random_range(1..=3));
         if times > 1 {
@@ -173,7 +173,7 @@ impl World {
         self.send(messages);
     }
 
-    fn poison(&mut self) {
+    pub(super) fn poison(&mut self) {
         self.edits += 1;
         let body = self.script.draw(|rng| POISON.choose(rng).copied());
         let body = body.unwrap_or_default().to_owned();

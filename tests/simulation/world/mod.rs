@@ -1,17 +1,23 @@
 //! A simulated world: one portal, one clinic, and stations whose engines are the real one. They are two to five on a queue and a
 //! ledger as odd as those of AWS, or one alone on its own.
 
+mod both;
 mod events;
 mod portal;
 mod rest;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use engine::{
     fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryNotes, MemoryQueue},
     key::{BootId, RecordKey, ResourceId, ResourceType, StationId},
     keys::ClinicKey,
     ledger::Owner,
+    mapping::Mapping,
     ports::{AuditLog, Clock, FirmPorts, Ledger, Queue},
     settings::{Brake, Firm, PollPlan, Settings},
     supervisor::{Engine, Shared},
@@ -21,11 +27,15 @@ use rand::Rng;
 use serde_json::Value as Json;
 use tokio::{sync::Notify, time::Instant};
 
-pub use self::portal::{MEASUREMENT, PATIENT, firm_id, id, mapping, resource};
+pub use self::{
+    both::{both_ways, capitals, capitals_in_row, fields, says, unmapped},
+    portal::{MEASUREMENT, PATIENT, firm_id, id, layout, mapping, resource},
+};
 use crate::{
     defects::{Beliefs, Defect},
     faults::{FaultyAudit, FaultyClinic, FaultyFhir, FaultyLedger, FaultyQueue, Station},
     oracle::Oracle,
+    people::Place,
     script::{Script, Tally},
 };
 
@@ -35,6 +45,7 @@ pub struct Plan {
     pub seed: u64,
     pub events: usize,
     pub stores: Stores,
+    pub ways: Ways,
     pub defect: Option<Defect>,
 }
 
@@ -47,6 +58,13 @@ pub enum Stores {
     Shared,
     /// The same, where AWS would do only what nobody is surprised at.
     SharedWithoutOddities,
+}
+
+/// Which way edits go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ways {
+    ToFileMaker,
+    Both,
 }
 
 /// What came of it.
@@ -93,6 +111,9 @@ pub struct World {
     green_checks: u64,
     stale: u64,
     beliefs: Beliefs,
+    /// In worlds that go both ways: what the portal took back, and what it says beside the mapping.
+    removed: BTreeSet<Place>,
+    unmapped: BTreeMap<(ResourceType, ResourceId), Json>,
 }
 
 const VISIBILITY: Duration = Duration::from_secs(60);
@@ -103,7 +124,10 @@ impl World {
         for event in 0..plan.events {
             let pause = world.script.draw(|rng| rng.random_range(0.0_f64..1.0).powi(3) * 12.0);
             world.live(Duration::from_secs_f64(pause)).await;
-            world.event();
+            match plan.ways {
+                Ways::ToFileMaker => world.event(),
+                Ways::Both => world.event_of_both(),
+            }
             world.look(event);
             if world.oracle.violation().is_some() {
                 break;
@@ -119,9 +143,12 @@ impl World {
         let script = Script::new(plan.seed, plan.stores == Stores::Shared);
         let start: Timestamp = "2026-03-02T08:00:00Z".parse().unwrap();
         let server_clock = FakeClock::at(start);
-        let clinic = match plan.defect {
-            Some(defect) if defect.breaks_the_clinic() => MemoryClinic::without_guards(),
-            _ => MemoryClinic::new(),
+        let unguarded = plan.defect.is_some_and(Defect::breaks_the_clinic);
+        let clinic = match plan.ways {
+            Ways::ToFileMaker if unguarded => MemoryClinic::without_guards(),
+            Ways::ToFileMaker => MemoryClinic::new(),
+            Ways::Both if unguarded => MemoryClinic::on_host_without_guards(server_clock.clone(), TimeZone::UTC),
+            Ways::Both => MemoryClinic::on_host(server_clock.clone(), TimeZone::UTC),
         };
         let (queue, ledger) = if plan.stores == Stores::Embedded {
             (MemoryQueue::new(server_clock.clone(), VISIBILITY), MemoryLedger::new())
@@ -134,7 +161,7 @@ impl World {
             ledger,
             fhir: MemoryFhir::new(server_clock.clone()),
             clinic,
-            oracle: Oracle::new(),
+            oracle: if plan.ways == Ways::Both { Oracle::of_both() } else { Oracle::new() },
             stations: Vec::new(),
             portal: BTreeMap::new(),
             edits: 0,
@@ -142,6 +169,8 @@ impl World {
             green_checks: 0,
             stale: 0,
             beliefs: Beliefs::default(),
+            removed: BTreeSet::new(),
+            unmapped: BTreeMap::new(),
             server_clock,
             script,
             plan,
@@ -177,7 +206,7 @@ impl World {
     /// The tables' keys are unique: `doctor` has tried.
     async fn prove_keys(&self) {
         let owner = Owner { station: StationId::new("doctor").unwrap(), boot: BootId::new("b").unwrap() };
-        for (resource, mapping) in mapping().resources {
+        for (resource, mapping) in self.mapping().resources {
             let key = RecordKey::proof(firm_id(), resource);
             let (ledger, table) = (&*self.ledger, &mapping.table);
             let now = self.server_clock.now();
@@ -185,8 +214,19 @@ impl World {
         }
     }
 
+    fn mapping(&self) -> Mapping {
+        match self.plan.ways {
+            Ways::ToFileMaker => mapping(),
+            Ways::Both => both_ways(mapping()),
+        }
+    }
+
     fn boot(&mut self, number: usize) {
         let defect = self.plan.defect;
+        let mut mapping = self.mapping();
+        // In some worlds a server, or a file, keeps what it is sent in a form of its own.
+        let normalises = |of: u64| self.plan.ways == Ways::Both && self.plan.seed % 3 == of;
+        let (chart_normalises, file_normalises) = (normalises(0), normalises(1));
         let running = &mut self.stations[number];
         running.boots += 1;
         running.back_at = None;
@@ -200,7 +240,6 @@ impl World {
         settings.runs = 4;
         settings.default_firm = Some(firm_id());
         let mut plan = PollPlan::default();
-        let mut mapping = mapping();
         let mut queue: Arc<dyn Queue> = Arc::new(FaultyQueue(station.clone(), self.queue.clone(), self.ledger.clone()));
         let kept: Arc<dyn Ledger> = match defect {
             Some(defect) => defect.wrap_ledger(&self.ledger, &self.beliefs),
@@ -209,8 +248,8 @@ impl World {
         let ledger = Arc::new(FaultyLedger(station.clone(), kept));
         let mut audit: Arc<dyn AuditLog> = Arc::new(FaultyAudit(station.clone(), running.audit.clone()));
         let mut ports = FirmPorts {
-            fhir: Arc::new(FaultyFhir(station.clone(), self.fhir.clone())),
-            clinic: Arc::new(FaultyClinic(station.clone(), self.clinic.clone())),
+            fhir: Arc::new(FaultyFhir(station.clone(), self.fhir.clone(), chart_normalises)),
+            clinic: Arc::new(FaultyClinic(station.clone(), self.clinic.clone(), file_normalises)),
         };
         if let Some(defect) = defect {
             defect.put_back(&mut settings, &mut plan, &mut mapping);
@@ -271,6 +310,8 @@ impl World {
         let mut trace = std::hash::DefaultHasher::new();
         use std::hash::{Hash, Hasher};
         format!("{:?} {:?}", self.ledger.records(), self.clinic.rows(PATIENT)).hash(&mut trace);
+        let known: Vec<_> = self.portal.keys().cloned().collect();
+        both::picture(&self.fhir, &known).hash(&mut trace);
         (writes, simulated.as_millis(), self.script.tally().0).hash(&mut trace);
         for running in &self.stations {
             if let Some(engine) = &running.engine {

@@ -105,7 +105,7 @@ impl World {
         self.maybe_hide(&resource("Observation"), &measurement);
     }
 
-    fn maybe_hide(&self, of: &ResourceType, id: &ResourceId) {
+    pub(super) fn maybe_hide(&self, of: &ResourceType, id: &ResourceId) {
         if self.script.draw(|rng| rng.random_bool(0.05)) {
             let long = self.script.draw(|rng| rng.random_range(5..90));
             self.script.hide(of, id, Duration::from_secs(long));

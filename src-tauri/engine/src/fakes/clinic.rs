@@ -69,6 +69,10 @@ impl MemoryClinic {
         Arc::new(Self { unguarded: true, ..Self::default() })
     }
 
+    pub fn on_host_without_guards(clock: Arc<dyn Clock>, zone: TimeZone) -> Arc<Self> {
+        Arc::new(Self { host: Some((clock, zone)), unguarded: true, ..Self::default() })
+    }
+
     /// Keys and fields of a layout's rows.
     pub fn rows(&self, layout: &str) -> Vec<(String, Fields)> {
         let sheets = lock(&self.sheets);

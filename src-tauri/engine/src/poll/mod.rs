@@ -410,10 +410,10 @@ impl Poller {
     fn is_known(&self, record: &Record, version: &str) -> bool {
         let state = LinkState::parse(&record.state, &self.reconciler.hasher);
         let known = match self.side {
-            Side::Fhir => state.version.as_deref(),
-            Side::FileMaker => state.row.as_ref().map(|(_, mod_id)| mod_id.0.as_str()),
+            Side::Fhir => state.has_seen(version) && !state.keeps_too_long(self.reconciler.clock.now()),
+            Side::FileMaker => state.row.as_ref().is_some_and(|(_, mod_id)| mod_id.0 == version),
         };
-        record.wanted.is_some() || record.dead.is_some() || known == Some(version)
+        record.wanted.is_some() || record.dead.is_some() || known
     }
 
     /// A row that is another version than the one we read, and carries no later stamp than that one.

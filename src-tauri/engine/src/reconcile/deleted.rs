@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(60 * 60);
 impl Run<'_> {
     /// How the other side's record is flagged, if it is to be and was not yet.
     fn flag(&self, state: &LinkState) -> Option<&Inactive> {
-        self.mapping.inactive.as_ref().filter(|_| !state.flagged && state.uuid.is_some())
+        self.mapping.inactive.as_ref().filter(|_| !state.flagged && self.mapping.is_watched())
     }
 
     /// The chart deleted its record.

@@ -348,12 +348,18 @@ impl Run<'_> {
             return Ok(None);
         }
         let record = reconciler.ledger.read(&parent).await.map_err(Stop::Storage)?;
-        let (linked, dead) = record.map_or((false, false), |record| {
-            (LinkState::parse(&record.state, &reconciler.hasher).row.is_some(), record.dead.is_some())
+        let (known, dead, wanted) = record.map_or_else(Default::default, |record| {
+            let known = LinkState::parse(&record.state, &reconciler.hasher);
+            (known, record.dead.is_some(), record.wanted.is_some())
         });
-        if linked {
+        if known.row.is_some() {
             state.parent = Some(parent);
             return Ok(None);
+        }
+        if matches!(known.ended, Some(Ended::Gone | Ended::DoesNotApply)) && !wanted {
+            // Nobody's chart, for now. The sweep asks again, since no version of this was carried over.
+            let ended = reconciler.ended(self.firm, self.key(), state.clone(), Ended::DoesNotApply, None);
+            return Ok(Some(ended));
         }
         if dead {
             return Ok(Some(reconciler.dead(state.clone(), Code::ParentMissing)));

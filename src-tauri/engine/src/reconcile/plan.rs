@@ -96,6 +96,7 @@ struct Field<'a> {
     right: &'a Value,
     merge: Merge,
     has_base: bool,
+    unclear: bool,
     newer: Option<Side>,
 }
 
@@ -127,7 +128,7 @@ impl Field<'_> {
                 // A blank never wins over a value where nothing is known of what both once agreed on.
                 _ if !self.has_base && *self.right == Value::Blank => Verdict::write(Side::FileMaker),
                 _ if !self.has_base && *self.left == Value::Blank => Verdict::write(Side::Fhir),
-                _ if !self.has_base => Verdict::Conflict,
+                _ if !self.has_base || self.unclear => Verdict::Conflict,
                 _ if self.silent => Verdict::write(Side::Fhir),
                 _ => match (self.owner, self.newer) {
                     (Owner::Fhir, _) | (Owner::Newest, Some(Side::Fhir)) => {
@@ -220,6 +221,7 @@ fn verdict(sides: &Sides<'_>, state: &LinkState, field: &str, said: Option<&Valu
         right: right(sides, field),
         merge: merge(*left_hash, *right_hash, base),
         has_base: base.is_some(),
+        unclear: state.unclear.contains(field),
         newer: sides.newer,
     }
     .verdict();
