@@ -14,6 +14,7 @@ pub mod redrive;
 pub mod relay;
 pub mod run;
 pub mod secret;
+pub mod settle;
 pub(crate) mod start;
 pub mod station;
 pub mod subscription;

@@ -77,9 +77,9 @@ pub enum Request {
         key: RecordKey,
         person: Option<String>,
     },
-    /// The records of one patient.
+    /// The records of the patient that a record belongs to, the patient's first.
     Chart {
-        patient: RecordKey,
+        of: RecordKey,
         limit: usize,
     },
     /// The clinic key was shown, written or restored by the command line: for the audit log.
@@ -398,7 +398,10 @@ impl AtWork {
                 Answer::Conflicts { conflicts, more }
             }
             Request::Difference { key, person } => Answer::Difference(Box::new(handle.difference(key, person).await?)),
-            Request::Chart { patient, limit } => Answer::Chart(chart_of(patient, limit, &**handle.ledger()).await?),
+            Request::Chart { of, limit } => {
+                let patient = patient_of(&of, &**handle.ledger()).await?;
+                Answer::Chart(chart_of(patient.unwrap_or(of), limit, &**handle.ledger()).await?)
+            }
             Request::Stations => Answer::Stations(match roster {
                 Some(roster) => roster.all().await,
                 None => Vec::new(),

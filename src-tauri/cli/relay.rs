@@ -10,10 +10,15 @@ use engine::{
 };
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{complain, duration, place::Place};
+use super::{
+    complain, duration,
+    person::Console,
+    place::Place,
+    settle::{self, SettleArgs},
+};
 use crate::{
     account,
-    control::{Answer, Letter, Request, pause_until},
+    control::{Answer, Letter, OpenConflict, Request, pause_until},
     socket,
     view::words,
 };
@@ -30,6 +35,15 @@ pub enum RelayCommand {
     Dead,
     /// Records with a kept difference or another remark
     Remarks,
+    /// Records of which both sides changed the same field: which fields, since when
+    Conflicts,
+    /// Decide one of them
+    Settle(SettleArgs),
+    /// Read these records on both sides and write what differs, whatever stopped them
+    Resync {
+        #[arg(required = true, value_parser = record_key)]
+        keys: Vec<RecordKey>,
+    },
     /// Poll everything and try what waits, now
     SyncNow,
     /// Begin nothing new for a while
@@ -80,7 +94,7 @@ pub enum RelayCommand {
 const LISTED: usize = 200;
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-fn record_key(text: &str) -> Result<RecordKey, String> {
+pub(super) fn record_key(text: &str) -> Result<RecordKey, String> {
     RecordKey::parse(text).ok_or_else(|| "write it as it is listed, such as north/link/Patient/123".to_owned())
 }
 
@@ -110,6 +124,9 @@ pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
         RelayCommand::Locks => vec![records(Filter::Held)],
         RelayCommand::Dead => vec![records(Filter::Dead), Request::DeadLetters { limit: LISTED }],
         RelayCommand::Remarks => vec![records(Filter::Noticed)],
+        RelayCommand::Conflicts => vec![Request::Conflicts { after: None, limit: LISTED }],
+        RelayCommand::Settle(args) => return settle::run(args, place, &mut Console).await,
+        RelayCommand::Resync { keys } => vec![act(Action::Resync { keys })],
         RelayCommand::SyncNow => vec![act(Action::SyncNow)],
         RelayCommand::Pause { long } => vec![act(Action::Pause { until: pause_until(Timestamp::now(), long) })],
         RelayCommand::Resume => vec![act(Action::Resume)],
@@ -123,12 +140,15 @@ pub async fn run(command: RelayCommand, place: &Place) -> ExitCode {
     let mut lines: Option<Vec<Line>> = None;
     let mut more = false;
     for request in requests {
-        let (listed, cut) = match socket::call(&place.data, &request, PATIENCE).await {
+        let waits_for_a_run = matches!(&request, Request::Act { action, .. } if action.is_answered_by_a_run());
+        let patience = if waits_for_a_run { settle::PATIENCE } else { PATIENCE };
+        let (listed, cut) = match socket::call(&place.data, &request, patience).await {
             Ok(Answer::Refused(why)) => return complain(&why),
             Ok(Answer::Records { records, total }) => {
                 let cut = total > records.len() as u64;
                 (records.iter().map(record_line).collect::<Vec<_>>(), cut)
             }
+            Ok(Answer::Conflicts { conflicts, more }) => (conflicts.into_iter().map(conflict_line).collect(), more),
             Ok(Answer::DeadLetters { letters, more }) => (letters.into_iter().map(letter_line).collect(), more),
             Ok(answer) => {
                 print(&answer);
@@ -192,6 +212,12 @@ fn record_line(record: &Record) -> Line {
     let text: Vec<_> = [dead, held, wanted, notice].into_iter().flatten().collect();
     let since = record.dead.map(|dead| dead.since).or(record.wanted.map(|wanted| wanted.first_seen));
     Line { key: record.key.to_string(), text: text.join("; "), since: since.unwrap_or(record.updated) }
+}
+
+fn conflict_line(open: OpenConflict) -> Line {
+    let since = open.fields.iter().map(|open| open.since).min().unwrap_or(Timestamp::MIN);
+    let fields: Vec<_> = open.fields.into_iter().map(|open| open.field).collect();
+    Line { key: open.key.to_string(), text: fields.join(", "), since }
 }
 
 fn letter_line(letter: Letter) -> Line {

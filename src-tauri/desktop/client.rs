@@ -1,6 +1,8 @@
 //! The window's process as a client of the relay: what it has heard, what it may pass on, and what it asks for. It holds no truth of its
 //! own and keeps nothing.
 
+mod both_sides;
+mod locking;
 mod redrive;
 
 use std::{
@@ -27,7 +29,6 @@ use tokio::sync::Notify;
 use super::{
     door::{self, Ask, Told},
     lock::Lock,
-    pin,
     whereabouts::{Whereabouts, trouble},
 };
 use crate::{
@@ -425,9 +426,26 @@ impl Client {
     }
 
     async fn act(&self, action: Action) -> Result<(), Problem> {
+        self.act_for(action, PATIENCE).await
+    }
+
+    async fn act_for(&self, action: Action, patience: Duration) -> Result<(), Problem> {
         let settings = self.state().settings;
         roles::may(settings.role, &action, &settings, self.clock.now(), &self.zone)?;
-        self.call(&Request::Act { action, person: account::name() }).await.map(drop)
+        self.call_for(&Request::Act { action, person: account::name() }, patience).await.map(drop)
+    }
+
+    /// Whether this click has not come before.
+    fn is_first(&self, token: String) -> bool {
+        let mut state = self.state();
+        if state.tokens.contains(&token) {
+            return false;
+        }
+        state.tokens.push_back(token);
+        if state.tokens.len() > TOKENS {
+            state.tokens.pop_front();
+        }
+        true
     }
 
     pub async fn sync_now(&self) -> Result<(), Problem> {
@@ -448,15 +466,8 @@ impl Client {
     /// The same token again does nothing.
     pub async fn retry(&self, keys: &[String], token: String) -> Result<(), Problem> {
         let keys = record_keys(keys)?;
-        {
-            let mut state = self.state();
-            if state.tokens.contains(&token) {
-                return Ok(());
-            }
-            state.tokens.push_back(token);
-            if state.tokens.len() > TOKENS {
-                state.tokens.pop_front();
-            }
+        if !self.is_first(token) {
+            return Ok(());
         }
         self.act(Action::Retry { keys }).await
     }
@@ -505,67 +516,6 @@ impl Client {
     /// Where the logs are.
     pub fn logs(&self) -> Option<PathBuf> {
         self.look().map(|found| found.data.join("log"))
-    }
-
-    // The lock.
-
-    /// # Errors
-    /// The window is locked.
-    pub fn unlocked(&self) -> Result<(), Problem> {
-        if self.state().lock.is_locked() {
-            return Err(Problem::new("The window is locked. Unlock it first; nothing was done."));
-        }
-        Ok(())
-    }
-
-    pub fn lock(&self) {
-        self.state().lock.lock();
-    }
-
-    pub fn active(&self) {
-        let now = self.clock.elapsed();
-        let mut state = self.state();
-        let after = state.settings.lock_after;
-        state.lock.active(now, after);
-    }
-
-    /// True if nobody was there for so long that it locked just now.
-    pub fn lock_if_idle(&self) -> bool {
-        let now = self.clock.elapsed();
-        let mut state = self.state();
-        let after = state.settings.lock_after;
-        state.lock.lock_if_idle(now, after)
-    }
-
-    fn has_pin(&self) -> bool {
-        let data = self.state().data.clone();
-        data.is_some_and(|data| pin::is_set(&data))
-    }
-
-    /// False if the PIN is wrong.
-    pub async fn unlock(&self, typed: String) -> Result<bool, Problem> {
-        if let Err(wait) = self.state().lock.may_try(self.clock.elapsed()) {
-            let wait = wait.as_secs() + 1;
-            return Err(Problem::new(format!("That was wrong too often. Wait {wait} s and try again.")));
-        }
-        let right = !self.has_pin() || self.is_pin(typed).await?;
-        self.state().lock.tried(right, self.clock.elapsed());
-        self.at_once.notify_one();
-        Ok(right)
-    }
-
-    async fn is_pin(&self, typed: String) -> Result<bool, Problem> {
-        let unreadable = |error: &dyn std::fmt::Display| Problem::new(format!("The PIN cannot be checked: {error}."));
-        let Some(place) = self.look().and_then(|found| found.place.ok()) else {
-            return Err(unreadable(&"the configuration cannot be read"));
-        };
-        let secrets = place.secrets(true).map_err(|error| unreadable(&error))?;
-        match pin::read(&*secrets).await.map_err(|error| unreadable(&error))? {
-            // It was deleted where it is kept.
-            None => Ok(true),
-            // It is slow on purpose.
-            Some(kept) => Ok(tokio::task::spawn_blocking(move || kept.fits(&typed)).await.unwrap_or(false)),
-        }
     }
 }
 

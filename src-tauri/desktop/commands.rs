@@ -9,12 +9,14 @@ use tauri::{Emitter as _, Runtime, State, WebviewWindow, ipc::Invoke};
 use super::{client::Client, outside, window};
 use crate::view::{
     audit::{Audit, AuditQuery, Chain, Revealed},
+    conflicts::{Chosen, Conflicts, Settled},
     desk::{Desk, Opening, PauseFor, Problem},
     history::{History, HistoryQuery},
     locks::Locks,
     overview::Day,
     queue::Queue,
     redrive::Redrive,
+    sides::{FieldValues, Resyncing, Sides},
 };
 
 type Here<'a> = State<'a, Arc<Client>>;
@@ -33,6 +35,7 @@ macro_rules! commands {
 commands![
     active,
     audit,
+    conflicts,
     day,
     desk,
     drop_letters,
@@ -48,13 +51,18 @@ commands![
     redrive,
     redrive_plan,
     resume,
+    resync,
+    resyncing,
     retry,
     reveal,
     set_aside,
     set_privacy,
+    settle,
+    sides,
     summary,
     sync_now,
     unlock,
+    values,
     verify_audit,
 ];
 
@@ -79,6 +87,42 @@ async fn day(here: Here<'_>) -> Result<Day, Problem> {
 async fn queue(here: Here<'_>) -> Result<Queue, Problem> {
     here.unlocked()?;
     here.queue().await
+}
+
+#[tauri::command]
+async fn conflicts(here: Here<'_>) -> Result<Conflicts, Problem> {
+    here.unlocked()?;
+    here.conflicts().await
+}
+
+#[tauri::command]
+async fn sides(here: Here<'_>, key: String) -> Result<Sides, Problem> {
+    here.unlocked()?;
+    here.sides(&key).await
+}
+
+#[tauri::command]
+async fn settle(here: Here<'_>, key: String, chosen: Vec<Chosen>, token: String) -> Result<Vec<Settled>, Problem> {
+    here.unlocked()?;
+    here.settle(&key, chosen, token).await
+}
+
+#[tauri::command]
+async fn values(here: Here<'_>, entry: u64) -> Result<Vec<FieldValues>, Problem> {
+    here.unlocked()?;
+    here.values(entry).await
+}
+
+#[tauri::command]
+async fn resyncing(here: Here<'_>, key: String, whole: bool) -> Result<Vec<Resyncing>, Problem> {
+    here.unlocked()?;
+    here.resyncing(&key, whole).await
+}
+
+#[tauri::command]
+async fn resync(here: Here<'_>, key: String, whole: bool, token: String) -> Result<(), Problem> {
+    here.unlocked()?;
+    here.resync(&key, whole, token).await
 }
 
 #[tauri::command]

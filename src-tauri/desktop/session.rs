@@ -378,7 +378,11 @@ impl Session {
             Id::Status | Id::Pause | Id::Help => {}
             Id::Open => self.show_window(None).await,
             Id::Attention => {
-                let view = matches!(self.opening, Opening::Ready).then_some("queue-attention");
+                let torn = self.with_input(|input| {
+                    input.last().is_some_and(|last| last.conflicts > 0 && last.conflicts == last.attention())
+                });
+                let place = if torn { "conflicts" } else { "queue-attention" };
+                let view = matches!(self.opening, Opening::Ready).then_some(place);
                 self.show_window(view).await;
             }
             Id::SyncNow => self.act(Action::SyncNow),

@@ -8,11 +8,13 @@ use std::{
 };
 
 use engine::{
-    action::Action,
+    action::{Action, Choice, Seen},
     error::Code,
     fakes::FakeClock,
     key::RecordKey,
+    keys::{ClinicKey, Hasher},
     ledger::{Dead, Record, Stamp},
+    row::Value,
     snapshot::Snapshot,
 };
 use futures::StreamExt as _;
@@ -193,7 +195,19 @@ fn everything() -> Json {
         "query": { "before": null, "direction": null, "outcome": null, "record": null, "since": null, "until": null,
                    "person": null, "act": null },
         "length": "hour", "keys": [key], "token": "one", "reason": "not-needed", "on": true, "pin": "0000",
+        "key": key, "entry": 1, "whole": false,
+        "chosen": [{ "field": "City", "seen": seen(), "take": "typed", "typed": "SYNTHETIC" }],
     })
+}
+
+/// What a person saw of a field, as the page hands it back.
+fn seen() -> String {
+    let hash = Hasher::new(&ClinicKey::from_bytes([1; 32])).hash(
+        &RecordKey::parse("north/link/Patient/1").unwrap(),
+        "City",
+        &Value::Blank,
+    );
+    serde_json::to_string(&Seen { chart: hash, row: hash }).unwrap()
 }
 
 fn sentence(refused: &Json) -> &str {
@@ -281,17 +295,27 @@ fn with_a_pin_the_window_opens_locked() {
 
 #[test]
 fn each_role_may_what_is_its_own() {
-    let refused = |desk: &Desk, command: &str| desk.ask(command, everything()).is_err();
+    let refused = |desk: &Desk, command: &str| {
+        let mut given = everything();
+        // Each is a click of its own.
+        given["token"] = json!(command);
+        desk.ask(command, given).is_err()
+    };
     let many: Vec<_> = (0..11).map(|id| format!("north/link/Patient/{id}")).collect();
     for (role, may_not) in [
         ("front-desk", &["drop_letters", "verify_audit"][..]),
         ("manager", &["drop_letters", "verify_audit"]),
-        ("clinician", &["drop_letters", "pause", "put_back", "resume", "retry", "set_aside", "verify_audit"]),
+        (
+            "clinician",
+            &["drop_letters", "pause", "put_back", "resume", "resync", "retry", "set_aside", "settle", "verify_audit"],
+        ),
         ("it", &[]),
     ] {
         let desk = Desk::new(role);
         let _relay = desk.relay();
-        for command in ["drop_letters", "pause", "put_back", "resume", "retry", "set_aside", "sync_now"] {
+        for command in
+            ["drop_letters", "pause", "put_back", "resume", "resync", "retry", "set_aside", "settle", "sync_now"]
+        {
             let before = desk.done.lock().unwrap().len();
             assert_eq!(refused(&desk, command), may_not.contains(&command), "{role}: {command}");
             let asked = desk.done.lock().unwrap().len() - before;
@@ -364,6 +388,32 @@ fn what_was_shown_is_tried_again_once_and_nothing_else_is() {
     desk.ask("redrive", json!({})).unwrap();
     assert_eq!(desk.done.lock().unwrap().len(), 1);
     following.abort();
+}
+
+#[test]
+fn a_choice_is_made_once_and_is_bound_to_what_was_seen() {
+    let desk = Desk::new("front-desk");
+    let _relay = desk.relay();
+    let settle = |chosen: Json, token: &str| {
+        desk.ask("settle", json!({ "key": "north/link/Patient/1", "chosen": chosen, "token": token }))
+    };
+    let one = |take: &str, typed: Json| json!([{ "field": "City", "seen": seen(), "take": take, "typed": typed }]);
+    let settled = json!([{ "field": "City", "problem": null, "moved": false }]);
+    assert_eq!(settle(one("chart", Json::Null), "one"), Ok(settled));
+    assert_eq!(settle(one("chart", Json::Null), "one"), Ok(json!([])), "the same click");
+    {
+        let done = desk.done.lock().unwrap();
+        let [Action::Settle { field, seen: bound, choice: Choice::Chart, .. }] = &done[..] else { panic!("{done:?}") };
+        assert_eq!(field, "City");
+        assert_eq!(serde_json::to_string(bound).unwrap(), seen());
+    }
+    // What is not complete is not begun, and none of it.
+    for unclear in [one("typed", Json::Null), one("file-maker", json!("SYNTHETIC"))] {
+        let refused = settle(unclear, "two").unwrap_err();
+        assert!(sentence(&refused).contains("Nothing was done"), "{refused}");
+        assert!(!refused.to_string().contains("SYNTHETIC"));
+    }
+    assert_eq!(desk.done.lock().unwrap().len(), 1);
 }
 
 #[test]

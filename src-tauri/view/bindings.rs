@@ -5,7 +5,7 @@ use std::path::Path;
 use engine::{action::AsideReason, snapshot::State};
 use ts_rs::{Config, TS};
 
-use super::{audit, desk, history, locks, overview, queue, redrive};
+use super::{audit, conflicts, desk, history, locks, overview, queue, redrive, sides};
 
 fn choice(name: &str, all: &[impl serde::Serialize]) -> String {
     let values: Vec<_> = all.iter().map(|value| serde_json::to_string(value).unwrap()).collect();
@@ -49,6 +49,16 @@ fn bindings() -> String {
         queue::QueueRow,
         redrive::Redrive,
         redrive::RedriveReason,
+        conflicts::Conflicts,
+        conflicts::ConflictRow,
+        conflicts::Take,
+        conflicts::Chosen,
+        conflicts::Settled,
+        sides::Sides,
+        sides::SideOrigin,
+        sides::FieldSides,
+        sides::FieldValues,
+        sides::Resyncing,
         locks::LockGroup,
         locks::Lock,
         locks::Locks,

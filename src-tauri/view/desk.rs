@@ -133,6 +133,7 @@ pub struct Cause {
 #[serde(rename_all = "kebab-case")]
 pub enum Go {
     QueueAttention,
+    Conflicts,
     QueueWaiting,
     LocksOverdue,
     Resume,
@@ -233,7 +234,9 @@ pub struct Desk {
     pub overview: Overview,
     /// For the navigation's badges.
     pub waiting: u64,
+    /// All that needs a person, the conflicts among it.
     pub attention: u64,
+    pub conflicts: u64,
 }
 
 /// What the window shows when there is nothing to show yet.

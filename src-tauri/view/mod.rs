@@ -3,6 +3,7 @@
 pub mod audit;
 #[cfg(test)]
 mod bindings;
+pub mod conflicts;
 pub mod desk;
 pub mod face;
 pub mod history;
@@ -14,6 +15,7 @@ pub mod picture;
 pub mod queue;
 pub mod redrive;
 pub mod roles;
+pub mod sides;
 pub mod terminal;
 #[cfg(test)]
 mod tests;

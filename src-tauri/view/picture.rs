@@ -38,7 +38,7 @@ pub struct Picture {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Lists {
     totals: Totals,
-    counts: [u64; 7],
+    counts: [u64; 8],
     running: Vec<RecordKey>,
     health: Vec<Health>,
     storage: Vec<Health>,
@@ -59,6 +59,7 @@ impl Lists {
                 snapshot.leases_endless,
                 snapshot.dead,
                 snapshot.differs,
+                snapshot.conflicts,
             ],
             running: snapshot.running.clone(),
             health: snapshot.connections.iter().map(|connection| connection.health.clone()).collect(),
@@ -103,6 +104,7 @@ impl Picture {
             overview: overview(input, snapshot, context),
             waiting: snapshot.wanted,
             attention: input.attention(),
+            conflicts: snapshot.conflicts,
             station,
         })
     }
@@ -168,6 +170,10 @@ fn causes(input: &Input<'_>, context: &Context<'_>) -> Vec<Cause> {
     if snapshot.dead > 0 {
         let sentence = words::needs_attention(snapshot.dead);
         add(State::NeedsAttention, sentence, Some(Go::QueueAttention), Vec::new());
+    }
+    if snapshot.conflicts > 0 {
+        let sentence = words::both_changed(snapshot.conflicts);
+        add(State::NeedsAttention, sentence, Some(Go::Conflicts), Vec::new());
     }
     if snapshot.leases_overdue > 0 {
         add(State::NeedsAttention, words::overdue(snapshot.leases_overdue), Some(Go::LocksOverdue), Vec::new());
@@ -407,13 +413,23 @@ pub fn summary(input: &Input<'_>, version: &str) -> String {
     let oldest = snapshot.oldest_wanted.map(|oldest| format!(", oldest {}", words::long(oldest))).unwrap_or_default();
     lines.push(format!("Waiting: {}{oldest}; in the queue: {}", snapshot.wanted, snapshot.queue_waiting));
     lines.push(format!(
-        "Needs attention: {}; locks: {} held, {} overdue, {} without end; remarks: {}",
-        snapshot.dead, snapshot.leases_held, snapshot.leases_overdue, snapshot.leases_endless, snapshot.differs
+        "Needs attention: {}; conflicts: {}; locks: {} held, {} overdue, {} without end; remarks: {}",
+        snapshot.dead,
+        snapshot.conflicts,
+        snapshot.leases_held,
+        snapshot.leases_overdue,
+        snapshot.leases_endless,
+        snapshot.differs
     ));
     let totals = &snapshot.totals;
     lines.push(format!(
-        "Since the start: {} created, {} changed, {} unchanged, {} retries, {} failed",
-        totals.rows_created, totals.rows_edited, totals.unchanged, totals.retries, totals.failed
+        "Since the start: {} created, {} changed, {} sent to the chart, {} unchanged, {} retries, {} failed",
+        totals.rows_created,
+        totals.rows_edited,
+        totals.resources_updated,
+        totals.unchanged,
+        totals.retries,
+        totals.failed
     ));
     if let Some(Manual { stage: Stage::Finished(finished), .. }) = &snapshot.manual {
         lines.push(words::last_sync(finished, input.zone));

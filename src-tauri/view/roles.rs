@@ -105,8 +105,9 @@ pub fn may(role: Role, action: &Action, settings: &Settings, now: Timestamp, zon
             }
             Ok(())
         }
-        Action::Settle { .. } => entitled(role, Right::Mend),
-        Action::Retry { keys } | Action::Resync { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
+        // One patient's records are one thing, however many they are.
+        Action::Settle { .. } | Action::Resync { .. } => entitled(role, Right::Mend),
+        Action::Retry { keys } | Action::SetAside { keys, .. } | Action::PutBack { keys } => {
             entitled(role, Right::Mend)?;
             if keys.len() > FEW { entitled(role, Right::MendMany) } else { Ok(()) }
         }
@@ -152,6 +153,8 @@ mod tests {
             (Action::Deleted { firm: keys(1)[0].firm.clone(), resource: keys(1)[0].resource.clone() }, "MI"),
             (Action::RetryLetters { ids: vec!["1".into()] }, "FMI"),
             (Action::RetryLetters { ids: vec!["1".into(); 11] }, "MI"),
+            (Action::Resync { keys: keys(1) }, "FMI"),
+            (Action::Resync { keys: keys(50) }, "FMI"),
             (Action::DropLetters { ids: vec!["1".into()] }, "I"),
         ] {
             for (role, letter) in Role::ALL.into_iter().zip("FMCI".chars()) {

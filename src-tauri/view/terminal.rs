@@ -35,8 +35,8 @@ pub fn screen(
         snapshot.records, totals.rows_created, totals.rows_edited, totals.unchanged, totals.coalesced, totals.retries
     ));
     lines.push(format!(
-        "  attention         {} need a person, {} kept differences or remarks",
-        snapshot.dead, snapshot.differs
+        "  attention         {} need a person, {} changed on both sides, {} kept differences or remarks",
+        snapshot.dead, snapshot.conflicts, snapshot.differs
     ));
     lines.push(String::new());
     lines.extend(notes.iter().cloned());

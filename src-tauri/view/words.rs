@@ -127,12 +127,15 @@ pub fn summary(snapshot: &Snapshot, zone: &TimeZone) -> Vec<String> {
         lines.push(format!("  {}", last_sync(finished, zone)));
     }
     lines.push(format!(
-        "  {} links known, {} waiting, {} need attention, {} with a kept difference or remark",
-        snapshot.records, snapshot.wanted, snapshot.dead, snapshot.differs
+        "  {} links known, {} waiting, {} need attention, {} changed on both sides, {} with a kept difference or remark",
+        snapshot.records, snapshot.wanted, snapshot.dead, snapshot.conflicts, snapshot.differs
     ));
     lines.push(format!(
-        "  since the start: {} rows created, {} edited, {} runs found nothing to do, {} hints joined another run, {} tried again",
-        totals.rows_created, totals.rows_edited, totals.unchanged, totals.coalesced, totals.retries
+        "  since the start: {} rows created, {} edited, {} changes to the chart, {} runs found nothing to do, {} hints joined another run, {} tried again",
+        totals.rows_created,
+        totals.rows_edited,
+        totals.resources_updated,
+        totals.unchanged, totals.coalesced, totals.retries
     ));
     lines
 }

@@ -524,6 +524,9 @@ async fn the_survey_counts(world: impl World) {
     let (record, lease) = take(&ledger, &patient("2"), me()).await;
     let commit = Commit { notice: Some(Code::Differs), ..end(&record, Finish::Done) };
     ledger.commit(&lease, commit).await.unwrap();
+    let (record, lease) = take(&ledger, &patient("torn"), me()).await;
+    let commit = Commit { notice: Some(Code::Conflict), ..end(&record, Finish::Done) };
+    ledger.commit(&lease, commit).await.unwrap();
     let (_, third) = take(&ledger, &patient("3"), me()).await;
     let (_, new) = take(&ledger, &patient("new"), other()).await;
     assert_eq!(ledger.renew(&[third, new]).await.unwrap(), [true, true]);
@@ -535,12 +538,13 @@ async fn the_survey_counts(world: impl World) {
     assert_eq!(
         ledger.survey().await.unwrap(),
         Survey {
-            records: 7,
+            records: 8,
             wanted: 3,
             oldest_wanted: Some(at(13)),
             held: 2,
             dead: 2,
-            noticed: 1,
+            noticed: 2,
+            conflicts: 1,
             age: Duration::ZERO
         }
     );

@@ -8,6 +8,7 @@
 
 #[path = "../canary/mod.rs"]
 mod canary_kit;
+mod conflict;
 mod desk;
 mod display;
 #[path = "../real/aws/rig.rs"]

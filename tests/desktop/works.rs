@@ -10,7 +10,7 @@ use crate::{
     rig::until,
 };
 
-const VIEWS: [&str; 5] = ["overview", "queue", "locks", "history", "audit"];
+const VIEWS: [&str; 6] = ["overview", "queue", "conflicts", "locks", "history", "audit"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn opened_closed_and_opened_again() {

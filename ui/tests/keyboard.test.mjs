@@ -16,7 +16,7 @@ const rows = (page) => page.waitForSelector('tr[data-key]');
 
 test('keyboard::each view is opened by its number', async () => {
   const { page, close } = await window.open();
-  for (const [index, title] of ['Overview', 'Queue', 'Locks', 'History', 'Audit'].entries()) {
+  for (const [index, title] of ['Overview', 'Queue', 'Conflicts', 'Locks', 'History', 'Audit'].entries()) {
     await page.keyboard.press(`Control+${index + 1}`);
     await page.getByRole('heading', { level: 1, name: title }).waitFor();
     assert.equal(await page.locator('nav [aria-current=page] .word').textContent(), title);

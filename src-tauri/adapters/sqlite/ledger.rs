@@ -286,7 +286,9 @@ impl Ledger for SqliteLedger {
                         WHERE dead IS NOT NULL AND set_aside = 0 AND substr(scope, -1) IN ('0', '3'))
                         + (SELECT count(*) FROM letter) AS dead,
                     (SELECT count(*) FROM record INDEXED BY record_noticed
-                        WHERE notice IS NOT NULL AND substr(scope, -1) IN ('0', '3')) AS noticed
+                        WHERE notice IS NOT NULL AND substr(scope, -1) IN ('0', '3')) AS noticed,
+                    (SELECT count(*) FROM record INDEXED BY record_noticed
+                        WHERE notice = 'conflict' AND substr(scope, -1) IN ('0', '3')) AS conflicts
                  FROM (SELECT count(*) AS n, min(first_seen) AS oldest FROM record INDEXED BY record_wanted
                     WHERE first_seen IS NOT NULL AND dead IS NULL AND substr(scope, -1) IN ('0', '3')) AS wanted",
             ))
@@ -300,6 +302,7 @@ impl Ledger for SqliteLedger {
                 dead: count(row, "dead")?,
                 noticed: count(row, "noticed")?,
                 age: Duration::ZERO,
+                conflicts: count(row, "conflicts")?,
             })
         })?;
         surveys.into_iter().next().ok_or_else(|| fault::corrupt("the tally of records"))

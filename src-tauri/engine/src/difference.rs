@@ -45,6 +45,7 @@ pub struct Difference {
 pub struct Origin {
     /// It is there at all.
     pub there: bool,
+    pub version: Option<String>,
     pub at: Option<Timestamp>,
     /// Who wrote this version, by the chart's own word.
     pub by: Option<Shown>,
@@ -127,7 +128,7 @@ impl Looker {
             key: Some(key.clone()),
             epoch: 0,
             expected: None,
-            fields: Vec::new(),
+            fields: vec!["both-sides".to_owned()],
         };
         let entry = self.0.audit.begin(begun).await?;
         let timed_out = Err(Fault::new(Class::Retry, Code::TimedOut));
@@ -172,12 +173,14 @@ impl Looker {
         let origins = (
             Origin {
                 there: resource.is_some(),
+                version: resource.as_ref().map(|resource| resource.version.clone()),
                 at: resource.as_ref().and_then(|resource| resource.last_updated),
                 by: resource.as_ref().and_then(|resource| author(&resource.json)),
                 ours: resource.as_ref().is_some_and(|resource| state.wrote_version(Side::Fhir, &resource.version)),
             },
             Origin {
                 there: row.is_some(),
+                version: row.as_ref().map(|row| row.mod_id.0.clone()),
                 at: row_time.and_then(|time| instant(time, firm)),
                 by: None,
                 ours: row.as_ref().is_some_and(|row| state.wrote_version(Side::FileMaker, &row.mod_id.0)),

@@ -190,4 +190,6 @@ pub struct Survey {
     pub noticed: u64,
     /// How long ago it was counted. What it says is proven for then.
     pub age: Duration,
+    /// Among those: with a field about which a person has to decide.
+    pub conflicts: u64,
 }

@@ -284,6 +284,9 @@ pub struct Snapshot {
     /// Clocks that are not in step.
     #[serde(default)]
     pub clocks: Vec<WrongClock>,
+    /// Records with a field about which a person has to decide.
+    #[serde(default)]
+    pub conflicts: u64,
     pub totals: Totals,
     pub recent: VecDeque<Event>,
     /// The last 24 hours.
@@ -339,6 +342,7 @@ impl Snapshot {
             dead: 0,
             differs: 0,
             clocks: Vec::new(),
+            conflicts: 0,
             totals: Totals::default(),
             recent: VecDeque::new(),
             journal: Arc::default(),
@@ -370,6 +374,7 @@ impl Snapshot {
         let missing = self.polls.iter().filter(|poll| poll.missing.is_some()).count() as u64;
         let refused = self.storage.iter().filter(|trouble| matches!(trouble, Health::Stopped { .. })).count() as u64;
         self.dead
+            + self.conflicts
             + self.leases_overdue
             + self.leases_endless
             + stopped
@@ -510,9 +515,10 @@ mod tests {
             verdict["is"].as_str().unwrap().to_owned()
         };
         assert_eq!(word(&all_well()), "up-to-date");
-        let troubles: [(&str, Trouble); 27] = [
+        let troubles: [(&str, Trouble); 28] = [
             ("wrong-clock", |s| s.clocks = vec![WrongClock::Here { ahead: -10_800 }]),
             ("needs-attention", |s| s.dead = 1),
+            ("needs-attention", |s| s.conflicts = 1),
             ("needs-attention", |s| s.polls[0].missing = Some(Missing { rows: 11, of: 20 })),
             ("needs-attention", |s| s.leases_overdue = 1),
             ("needs-attention", |s| s.leases_endless = 1),

@@ -1,5 +1,6 @@
 //! The views as tables: one picture of the engine in, what a person sees out.
 
+mod both_sides;
 mod lists;
 mod menu;
 mod notices;

@@ -25,6 +25,11 @@ pub fn needs_attention(items: u64) -> String {
     if items == 1 { "1 item needs attention".to_owned() } else { format!("{items} items need attention") }
 }
 
+/// Open conflicts.
+pub fn both_changed(records: u64) -> String {
+    format!("Both sides changed {}. Please choose.", many(records, "record"))
+}
+
 pub fn no_news(silent: Duration) -> String {
     format!("No news from the sync for {}", long(silent))
 }
@@ -53,6 +58,7 @@ pub fn paused(pause: &Pause, now: Timestamp, zone: &TimeZone) -> String {
 pub fn status(snapshot: &Snapshot, zone: &TimeZone) -> String {
     match &snapshot.verdict {
         Verdict::WrongClock { clock } => super::wrong_clock(clock, ""),
+        Verdict::NeedsAttention { items } if *items == snapshot.conflicts => both_changed(*items),
         Verdict::NeedsAttention { items } => needs_attention(*items),
         Verdict::CannotReach { side: which, since, .. } => {
             format!("Can't reach {} since {}. Changes are kept.", side(*which), until(*since, snapshot.at, zone))

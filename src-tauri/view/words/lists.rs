@@ -141,8 +141,20 @@ pub fn act(act: Act) -> &'static str {
     }
 }
 
+// Both sides of a record
+
+pub const NOT_THERE: &str = "There is no such record any more.";
+pub const BY_US: &str = "Written by Chart Relay.";
+pub const BY_NOBODY_KNOWN: &str = "It does not say by whom.";
+pub const NOT_IN_CHART: &str = "It is not in the chart system any more.";
+pub const NOT_IN_FILEMAKER: &str = "It is not in FileMaker.";
+pub const NOTHING_DIFFERS: &str = "Nothing would be written.";
+
 /// What the entry says was done.
 pub fn act_of(begun: &Begun) -> String {
+    if begun.act == Act::Revealed && !begun.fields.is_empty() {
+        return "Both sides looked at".to_owned();
+    }
     let asked = begun.fields.first().filter(|_| begun.act == Act::Asked);
     match asked.map(String::as_str) {
         None => act(begun.act).to_owned(),
@@ -150,7 +162,7 @@ pub fn act_of(begun: &Begun) -> String {
         Some("pause") => "Paused".to_owned(),
         Some("resume") => "Resumed".to_owned(),
         Some("resync") => "Synced again by hand".to_owned(),
-        Some("settle") => "Conflict settled".to_owned(),
+        Some("settle") => "Conflict decided".to_owned(),
         Some("deleted") => "Missing records said to be deleted".to_owned(),
         Some("retry") => "Tried again".to_owned(),
         Some("set-aside") => "Set aside".to_owned(),
@@ -164,8 +176,11 @@ pub fn act_of(begun: &Begun) -> String {
 
 /// What the entry names beside record and person: fields, the reason, what was asked.
 pub fn about(begun: &Begun) -> Vec<String> {
-    let named: &[String] =
-        if begun.act == Act::Asked { begun.fields.get(1..).unwrap_or_default() } else { &begun.fields };
+    let named: &[String] = if matches!(begun.act, Act::Asked | Act::Revealed) {
+        begun.fields.get(1..).unwrap_or_default()
+    } else {
+        &begun.fields
+    };
     named
         .iter()
         .map(|text| AsideReason::parse(text).map_or_else(|| text.clone(), |reason| aside(reason).to_owned()))

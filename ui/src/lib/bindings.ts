@@ -28,7 +28,7 @@ firm: string,
  */
 named: boolean, };
 
-export type Go = "queue-attention" | "queue-waiting" | "locks-overdue" | "resume" | "summary";
+export type Go = "queue-attention" | "conflicts" | "queue-waiting" | "locks-overdue" | "resume" | "summary";
 
 export type Cause = { state: State, 
 /**
@@ -108,7 +108,11 @@ revision: number, live: Live, station: Station, card: Card, sync: SyncNow, pause
 /**
  * For the navigation's badges.
  */
-waiting: number, attention: number, };
+waiting: number, 
+/**
+ * All that needs a person, the conflicts among it.
+ */
+attention: number, conflicts: number, };
 
 export type Opening = { "is": "ready" } | { "is": "welcome", file: string, } | { "is": "mistakes", file: string, mistakes: Array<string>, } | { "is": "not-running", sentence: string, } | { "is": "locked", 
 /**
@@ -285,6 +289,113 @@ messages: number, stay: number,
 too_many: boolean, };
 
 export type RedriveReason = { code: string, sentence: string, count: number, };
+export type Conflicts = { 
+/**
+ * The oldest first.
+ */
+rows: Array<ConflictRow>, 
+/**
+ * There are others that are not listed.
+ */
+more: boolean, };
+
+export type ConflictRow = { record: RecordName, 
+/**
+ * "Patient", "Measurement".
+ */
+what: string, 
+/**
+ * Names of the fields.
+ */
+fields: Array<string>, 
+/**
+ * The oldest of them (RFC 3339).
+ */
+since: string, };
+
+export type Take = "chart" | "file-maker" | "typed";
+
+export type Chosen = { field: string, 
+/**
+ * As `FieldSides::seen`: what the person saw.
+ */
+seen: string, take: Take, 
+/**
+ * What was typed, where it is neither side's.
+ */
+typed: string | null, };
+
+export type Settled = { field: string, 
+/**
+ * Why it was not done; none: both sides hold it.
+ */
+problem: Problem | null, 
+/**
+ * A side has changed since the person saw it: nothing was done, and it is to be looked at again.
+ */
+moved: boolean, };
+
+export type Sides = { record: RecordName, 
+/**
+ * "Patient", "Measurement".
+ */
+what: string, chart: SideOrigin, filemaker: SideOrigin, 
+/**
+ * Those about which a person has to decide first.
+ */
+fields: Array<FieldSides>, };
+
+export type SideOrigin = { 
+/**
+ * "Chart system".
+ */
+name: string, 
+/**
+ * RFC 3339.
+ */
+at: string | null, 
+/**
+ * Who, by the side's own word.
+ */
+by: string | null, 
+/**
+ * "Changed by Chart Relay", "It does not say by whom", "There is no such record any more".
+ */
+sentence: string, };
+
+export type FieldSides = { field: string, 
+/**
+ * A person has to decide.
+ */
+open: boolean, 
+/**
+ * Since when (RFC 3339).
+ */
+since: string | null, 
+/**
+ * None: it cannot be read as a value.
+ */
+chart: string | null, filemaker: string | null, 
+/**
+ * What the choice is bound to; none: this field cannot be decided here. Not for the screen.
+ */
+seen: string | null, };
+
+export type FieldValues = { field: string, 
+/**
+ * None: not kept.
+ */
+before: string | null, after: string | null, };
+
+export type Resyncing = { record: RecordName, what: string, to_filemaker: Array<string>, to_chart: Array<string>, 
+/**
+ * Those a person has to decide.
+ */
+open: Array<string>, 
+/**
+ * What there is to say where no field can be named: a side is away, a record is gone, nothing differs.
+ */
+sentence: string | null, };
 
 export type LockGroup = "overdue" | "active" | "in-file-maker";
 

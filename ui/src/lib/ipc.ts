@@ -7,8 +7,11 @@ import type {
   Audit,
   AuditQuery,
   Chain,
+  Chosen,
+  Conflicts,
   Day,
   Desk,
+  FieldValues,
   History,
   HistoryQuery,
   Locks,
@@ -17,13 +20,24 @@ import type {
   Problem,
   Queue,
   Redrive,
+  Resyncing,
   Revealed,
+  Settled,
+  Sides,
 } from './bindings';
 
 export const opening = () => invoke<Opening>('opening');
 export const desk = () => invoke<Desk | null>('desk');
 export const day = () => invoke<Day>('day');
 export const queue = () => invoke<Queue>('queue');
+export const conflicts = () => invoke<Conflicts>('conflicts');
+/** Values of both sides, read live; recorded. */
+export const sides = (key: string) => invoke<Sides>('sides', { key });
+/** The same token again does nothing, as with `retry`. */
+export const settle = (key: string, chosen: Chosen[], token: string) => invoke<Settled[]>('settle', { key, chosen, token });
+export const values = (entry: number) => invoke<FieldValues[]>('values', { entry });
+export const resyncing = (key: string, whole: boolean) => invoke<Resyncing[]>('resyncing', { key, whole });
+export const resync = (key: string, whole: boolean, token: string) => invoke<void>('resync', { key, whole, token });
 export const locks = () => invoke<Locks>('locks');
 export const history = (query: HistoryQuery) => invoke<History>('history', { query });
 export const audit = (query: AuditQuery) => invoke<Audit>('audit', { query });

@@ -2,12 +2,13 @@
 
 import type { RecordName } from './bindings';
 
-export const VIEWS = ['overview', 'queue', 'locks', 'history', 'audit'] as const;
+export const VIEWS = ['overview', 'queue', 'conflicts', 'locks', 'history', 'audit'] as const;
 export type View = (typeof VIEWS)[number];
 
 export const TITLES: Record<View, string> = {
   overview: 'Overview',
   queue: 'Queue',
+  conflicts: 'Conflicts',
   locks: 'Locks',
   history: 'History',
   audit: 'Audit',

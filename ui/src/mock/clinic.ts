@@ -1,11 +1,12 @@
 // A synthetic clinic behind the window, for a browser and for the tests. Everything in here is made up.
 //
 // The address chooses what is seen: ?state=cannot-reach, ?empty, ?silent, ?locked, ?pin=1234, ?role=it, ?opening=welcome, ?privacy=off,
-// ?many=400, ?slow=1000, ?refuse=retry.
+// ?conflicts=3, ?many=400, ?slow=1000, ?refuse=retry.
 
 import { emit } from '@tauri-apps/api/event';
 import { mockIPC, mockWindows } from '@tauri-apps/api/mocks';
-import type { AsideReason, AuditQuery, Desk, HistoryQuery, Opening, PauseFor, Problem, QueueRow, Redrive, Role, State } from '../lib/bindings';
+import type { AsideReason, AuditQuery, Chosen, Desk, HistoryQuery, Opening, PauseFor, Problem, QueueRow, Redrive, Role, State } from '../lib/bindings';
+import { resyncing, settle, sides, torn, values } from './conflicts';
 import { auditRows, historyRows } from './entries';
 import { card, day, lockRows, overview, queueRows, station, QUEUE_WORDS } from './rows';
 
@@ -29,6 +30,7 @@ class Clinic {
   rows = this.empty ? [] : queueRows(this.now, this.state, Number(this.options.get('many') ?? 0));
   locks = this.empty ? [] : lockRows(this.now, this.state);
   history = this.empty ? [] : historyRows(this.now);
+  conflicts = this.empty ? [] : torn(this.now, Number(this.options.get('conflicts') ?? 0));
   audit = auditRows(this.now, this.empty);
   tokens = new Set<string>();
   plan: QueueRow[] = [];
@@ -36,7 +38,8 @@ class Clinic {
 
   desk(): Desk {
     const waiting = this.rows.filter((row) => row.state !== 'needs-attention' && row.state !== 'set-aside').length;
-    const attention = this.rows.filter((row) => row.state === 'needs-attention').length;
+    const conflicts = this.conflicts.length;
+    const attention = this.rows.filter((row) => row.state === 'needs-attention').length + conflicts;
     const pausing = this.pausedUntil !== null;
     return {
       revision: this.revision,
@@ -44,12 +47,13 @@ class Clinic {
         ? { is: 'silent', since: new Date(this.now - 4 * 60_000).toISOString(), sentence: 'Not live: the sync does not answer. What you see is from 10:38.' }
         : { is: 'live' },
       station: station(this.role, this.privacy, this.pin !== null, this.options.get('demo') !== 'off'),
-      card: card(this.now, this.state, attention),
+      card: card(this.now, this.state, attention, conflicts),
       sync: { can: !this.silent, running: this.running, last: this.last },
       pause: pausing ? { until: new Date(this.pausedUntil!).toISOString(), sentence: 'Paused until 13:42 (maria)' } : null,
-      overview: overview(this.now, this.state, this.empty, this.rows, this.sent),
+      overview: overview(this.now, this.state, this.empty, this.rows, this.sent, attention),
       waiting,
       attention,
+      conflicts,
     };
   }
 
@@ -64,6 +68,18 @@ class Clinic {
     const [like] = queueRows(this.now, 'up-to-date', 0).filter((row) => row.state === 'waiting');
     this.rows = [{ ...like!, record: { key, label: 'Patient 0NE00', firm: 'Synthetic North', named: true }, state: 'needs-attention', word: 'Needs attention' }, ...this.rows];
     await this.push();
+  }
+
+  /** Somebody changes a field in FileMaker while a person looks at it; for the tests. */
+  async move(field: string, value: string) {
+    for (const of of this.conflicts) for (const one of of.fields) if (one.field === field) one.filemaker = value;
+    await this.push();
+  }
+
+  #torn(key: unknown) {
+    const found = this.conflicts.find(({ row }) => row.record.key === key);
+    if (!found) throw { sentence: 'This record is not known here.', code: 'not-found' } satisfies Problem;
+    return found;
   }
 
   opening(): Opening {
@@ -111,6 +127,26 @@ class Clinic {
           more: this.options.has('many') ? 1_320 : 0,
           banner: this.pausedUntil === null ? null : 'Paused until 13:42 (maria). What waits is kept.',
         };
+      case 'conflicts':
+        return { rows: this.conflicts.map(({ row }) => row), more: false };
+      case 'sides':
+        return sides(this.now, this.#torn(given.key));
+      case 'settle': {
+        if (this.tokens.has(given.token as string)) return [];
+        this.tokens.add(given.token as string);
+        const settled = settle(this.#torn(given.key), given.chosen as Chosen[]);
+        this.conflicts = this.conflicts.filter(({ row }) => row.fields.length > 0);
+        await this.push();
+        return settled;
+      }
+      case 'values':
+        return values(this.history.find((row) => row.entry === given.entry)!);
+      case 'resyncing':
+        return resyncing(given.key as string, given.whole as boolean, this.history.find((row) => row.record?.key === given.key)!.record!);
+      case 'resync':
+        if (this.tokens.has(given.token as string)) return null;
+        this.tokens.add(given.token as string);
+        return this.push();
       case 'locks':
         return { rows: this.locks, more: 0 };
       case 'history':

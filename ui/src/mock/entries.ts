@@ -28,12 +28,13 @@ export function historyRows(now: number): HistoryRow[] {
     const kind = index % KINDS.length;
     const here = index % 9 === 4;
     const is = outcome(index);
+    const toChart = !here && index % 5 === 3;
     const how = index % 4 === 1 ? `new record with ${FIELDS[kind]!.length} fields` : FIELDS[kind]!.length === 1 ? '1 field' : `${FIELDS[kind]!.length} fields`;
     return {
       entry: 18_204 - index,
       at: new Date(now - (40 + index * 700 + (index % 7) * 90) * 1_000).toISOString(),
-      direction: here ? ('here' as const) : ('to-file-maker' as const),
-      sentence: here ? 'Tried again by a person' : `${SAID[is]}: ${how}`,
+      direction: here ? ('here' as const) : toChart ? ('to-chart' as const) : ('to-file-maker' as const),
+      sentence: here ? 'Tried again by a person' : `${toChart ? SAID[is].replace('FileMaker', 'the chart') : SAID[is]}: ${how}`,
       record: record(4 + ((index * 7) % 41), KINDS[kind]!),
       what: KINDS[kind]!,
       outcome: is,

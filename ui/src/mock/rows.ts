@@ -50,7 +50,8 @@ const details = (code: string, number: number): Detail[] => [
   { name: 'station', value: 'desk-1, boot 7f3a' },
 ];
 
-export function card(now: number, state: State, attention: number): Card {
+export function card(now: number, state: State, attention: number, conflicts: number): Card {
+  const choose: Cause = { state: 'needs-attention', sentence: `Both sides changed ${conflicts === 1 ? '1 record' : `${conflicts} records`}. Please choose.`, go: 'conflicts', details: [] };
   const attend: Cause = {
     state: 'needs-attention',
     sentence: attention === 1 ? '1 item needs attention.' : `${attention} items need attention.`,
@@ -73,11 +74,13 @@ export function card(now: number, state: State, attention: number): Card {
     starting: ['Starting...', []],
     'up-to-date': ['Up to date, checked at 10:42', []],
   };
-  const [sentence, causes] = texts[state];
+  if (conflicts > 0 && state === 'up-to-date') return { state: 'needs-attention', sentence: choose.sentence, at: at(now, 12), causes: [choose] };
+  const [sentence, rest] = texts[state];
+  const causes = conflicts > 0 ? [choose, ...rest] : rest;
   return { state, sentence, at: at(now, 12), causes };
 }
 
-export function overview(now: number, state: State, empty: boolean, rows: QueueRow[], sent: number): Overview {
+export function overview(now: number, state: State, empty: boolean, rows: QueueRow[], sent: number, attention: number): Overview {
   const away = state === 'cannot-reach' || state === 'needs-attention';
   const waiting = rows.filter((row) => row.state !== 'needs-attention' && row.state !== 'set-aside');
   return {
@@ -96,7 +99,7 @@ export function overview(now: number, state: State, empty: boolean, rows: QueueR
     oldest_seconds: waiting.length === 0 ? null : Math.max(...waiting.map((row) => (now - Date.parse(row.since)) / 1_000)),
     target_seconds: 120,
     sent_today: sent,
-    attention: rows.filter((row) => row.state === 'needs-attention').length,
+    attention,
     stations: [
       { name: 'This PC (front-desk)', good: true, sentence: 'takes part', details: [] },
       { name: 'exam-room-2', good: true, sentence: 'seen 40 s ago', details: [{ name: 'Version', value: '0.1.0' }] },

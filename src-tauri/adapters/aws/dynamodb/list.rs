@@ -339,6 +339,8 @@ impl DynamoLedger {
             }
             let with = |name| marked.iter().filter(|item| item.contains_key(name)).count() as u64;
             survey.noticed += with("notice");
+            let torn = |item: &&Item| matches!(item::code(item, "notice"), Ok(Some(Code::Conflict)));
+            survey.conflicts += marked.iter().filter(torn).count() as u64;
             survey.dead +=
                 marked.iter().filter(|item| item.contains_key("dead") && !item::is(item, "set_aside")).count() as u64;
         }

@@ -12,7 +12,7 @@ use super::{
     oddity::{Oddities, Oddity},
 };
 use crate::{
-    error::Fault,
+    error::{Code, Fault},
     key::{FirmId, Kind, RecordKey},
     ledger::{
         Claim, Commit, Dead, DeadLetter, Filter, Finish, Held, Lease, LedgerError, Record, Stamp, Survey, Take, Want,
@@ -284,6 +284,7 @@ impl Ledger for MemoryLedger {
             dead: (dead + lock(&self.letters).len()) as u64,
             noticed: run().filter(|record| record.notice.is_some()).count() as u64,
             age: Duration::ZERO,
+            conflicts: run().filter(|record| record.notice == Some(Code::Conflict)).count() as u64,
         })
     }
 

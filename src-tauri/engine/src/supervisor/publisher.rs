@@ -126,6 +126,7 @@ impl Supervisor {
             next.leases_held = survey.held;
             next.dead = survey.dead;
             next.differs = survey.noticed;
+            next.conflicts = survey.conflicts;
         }
         next.storage = self.storage.troubles();
         next.received = ago(board.received);
