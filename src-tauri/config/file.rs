@@ -184,6 +184,9 @@ pub(super) struct Firm {
     /// The clinic's time zone by its IANA name. FileMaker keeps local times without a zone; this says which local time it is.
     #[schemars(extend("x-form" = "time-zone"), example = &"America/New_York")]
     pub(super) time_zone: String,
+    /// Whether what the clinic changes in FileMaker goes to the chart, too, where a mapping names the fields that this takes
+    /// (`changes`). Still being tried: leave it off where people work.
+    pub(super) both_ways: bool,
     pub(super) fhir: Fhir,
     pub(super) filemaker: FileMaker,
     /// What is kept in step, one `[[firm.mapping]]` for each resource type; see docs/mapping.md.

@@ -197,7 +197,10 @@ fn firm(firm: file::Firm, folder: &Path, at: &mut At<'_, '_, '_>) -> Option<Firm
         .filter(|base| !base.is_empty())
         .cloned()
         .collect();
-    let mapping: Mapping = mapping::resolve(&firm.mapping, &bases, at);
+    let mut mapping: Mapping = mapping::resolve(&firm.mapping, &bases, at);
+    if !firm.both_ways {
+        mapping.resources.values_mut().for_each(|mapping| mapping.table.changes = None);
+    }
     let id = FirmId::new(firm.id).ok()?;
     Some(Firm {
         name: firm.name.unwrap_or_else(|| id.to_string()),

@@ -1,5 +1,7 @@
 //! A field that two people change at once, one on each side: seen in the window, settled there, and then the same on both servers.
 
+use std::fs;
+
 use serde_json::{Value as Json, json};
 
 use crate::{desk::Desk, installation::Installation, rig::until};
@@ -10,6 +12,9 @@ const RIGHT: &str = "SYNTHETIC Rightville";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_field_changed_on_both_servers_is_settled_in_the_window_and_both_hold_the_choice() {
     let installation = Installation::ready(2, 66, "").await;
+    let config = installation.folder.path().join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("both-ways = false", "both-ways = true")).unwrap();
     let desk = Desk::at(&installation).await;
     let mut tray = desk.tray().await;
     tray.item.shows("up-to-date").await;

@@ -103,6 +103,7 @@ async fn the_official_examples_arrive_and_so_do_their_updates() {
         client_id: server.client_id.clone(),
         secret: server.client_secret.clone(),
         flavour: "medplum",
+        both_ways: false,
     };
     let station = Station::for_chart(&chart).await;
     let running = station.start_proven().await;

@@ -42,6 +42,7 @@ pub(crate) struct Chart {
     pub(crate) client_id: String,
     pub(crate) secret: String,
     pub(crate) flavour: &'static str,
+    pub(crate) both_ways: bool,
 }
 
 impl Chart {
@@ -52,12 +53,13 @@ impl Chart {
             client_id: "chart-relay".to_owned(),
             secret: SECRET.to_owned(),
             flavour: "generic",
+            both_ways: false,
         }
     }
 
     /// The configuration file; `station` is added to its first section.
     pub(crate) fn config(&self, filemaker: &str, station: &str) -> String {
-        let Self { base_url, token_url, client_id, flavour, .. } = self;
+        let Self { base_url, token_url, client_id, flavour, both_ways, .. } = self;
         format!(
             r#"
             [station]
@@ -74,6 +76,7 @@ impl Chart {
             id = "{FIRM}"
             name = "Synthetic North Clinic"
             time-zone = "America/New_York"
+            both-ways = {both_ways}
             [firm.fhir]
             base-url = "{base_url}"
             flavour = "{flavour}"
