@@ -45,7 +45,7 @@ pub struct DoctorArgs {
 }
 
 pub async fn run(args: DoctorArgs, place: &Place) -> ExitCode {
-    match examine(args, place).await {
+    match Box::pin(examine(args, place)).await {
         Ok(0) => {
             println!("Everything works.");
             ExitCode::SUCCESS

@@ -42,7 +42,7 @@ enum Print {
 }
 
 pub async fn run(args: ProvisionArgs, place: &Place) -> ExitCode {
-    match make(args, place).await {
+    match Box::pin(make(args, place)).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => complain(&error),

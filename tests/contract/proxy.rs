@@ -40,13 +40,16 @@ pub(crate) enum Weather {
     Slow(u64),
 }
 
+/// What is done with every request, or with those of one operation.
+type Always = (Option<&'static str>, Act);
+
 #[derive(Debug, Clone)]
 pub(crate) struct Proxy {
     pub(crate) address: String,
     /// Operation and what becomes of its next request.
     acts: Arc<Mutex<VecDeque<(&'static str, Act)>>>,
     /// What becomes of every request, or of those of one operation, until further notice.
-    always: Arc<Mutex<Option<(Option<&'static str>, Act)>>>,
+    always: Arc<Mutex<Option<Always>>>,
     /// How many requests of each operation were answered.
     answered: Arc<Mutex<std::collections::BTreeMap<String, u32>>>,
     late: Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>>,

@@ -234,12 +234,13 @@ mod alone {
     mod ministack {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn what_the_template_makes_is_what_provision_makes() {
-            crate::roles::what_the_template_makes_is_what_provision_makes(crate::aws::ministack()).await;
+            Box::pin(crate::roles::what_the_template_makes_is_what_provision_makes(crate::aws::ministack())).await;
         }
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn what_was_made_with_awss_keys_is_changed_to_the_clinics() {
-            crate::roles::what_was_made_with_awss_keys_is_changed_to_the_clinics(crate::aws::ministack()).await;
+            Box::pin(crate::roles::what_was_made_with_awss_keys_is_changed_to_the_clinics(crate::aws::ministack()))
+                .await;
         }
     }
 
@@ -249,12 +250,12 @@ mod alone {
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn each_role_does_its_own_work_and_nothing_else() {
-            crate::roles::each_role_does_its_own_work_and_nothing_else(guarded()).await;
+            Box::pin(crate::roles::each_role_does_its_own_work_and_nothing_else(guarded())).await;
         }
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn a_key_that_is_revoked_and_renewed_is_taken_on_without_a_restart() {
-            crate::roles::a_key_that_is_revoked_and_renewed_is_taken_on_without_a_restart(guarded()).await;
+            Box::pin(crate::roles::a_key_that_is_revoked_and_renewed_is_taken_on_without_a_restart(guarded())).await;
         }
     }
 }

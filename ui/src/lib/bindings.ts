@@ -289,6 +289,7 @@ messages: number, stay: number,
 too_many: boolean, };
 
 export type RedriveReason = { code: string, sentence: string, count: number, };
+
 export type Conflicts = { 
 /**
  * The oldest first.
