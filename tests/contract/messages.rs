@@ -16,13 +16,13 @@ use engine::{
     body::Reader,
     chance::Chance,
     fakes::FakeClock,
+    gate::Gatekeeper,
     hint::Hint,
     key::{FirmId, RecordKey, StationId},
     keys::{ClinicKey, Seal},
     ledger::Want,
     letters::Letters,
     ports::{Clock as _, Delivery, Ledger, Queue},
-    supervisor::Gate,
 };
 use serde_json::{Value as Json, json};
 
@@ -172,10 +172,10 @@ async fn what_sqs_put_away_is_emptied_into_the_ledger(address: &str) {
         ledger: ledger.clone(),
         clock: rig.clock.clone(),
     };
-    let (gate, _) = tokio::sync::watch::channel(Gate::Open);
+    let gate = Gatekeeper::open();
     let backstop = Backstop { queue: queue.clone(), letters, chance: Arc::new(Chance::from_seed(1)) };
     let working = tokio::spawn({
-        let gate = gate.subscribe();
+        let gate = gate.watch();
         async move { backstop.work(gate).await }
     });
     let emptied = async {
@@ -184,7 +184,7 @@ async fn what_sqs_put_away_is_emptied_into_the_ledger(address: &str) {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), emptied).await.unwrap();
-    gate.send_replace(Gate::Closed);
+    gate.close();
     working.await.unwrap().unwrap();
     let due = ledger.due(&north(), rig.clock.now(), Duration::from_secs(60), 9).await.unwrap();
     let due: Vec<_> = due.into_iter().map(|(key, _)| key.to_string()).collect();

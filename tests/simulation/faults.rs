@@ -63,7 +63,7 @@ impl Station {
     /// Trouble on the way to a store.
     async fn reach(&self, store: Store) -> Result<(), Fault> {
         self.before(storage()).await?;
-        self.script.reaches(self.number, store)
+        self.script.reaches(self.number, store).await
     }
 
     /// Trouble on the way back: the call was carried out.
@@ -118,12 +118,12 @@ impl Queue for FaultyQueue {
     }
 
     async fn release(&self, receipts: &[Receipt]) -> Result<(), Fault> {
-        self.0.script.reaches(self.0.number, Store::Queue)?;
+        self.0.script.reaches(self.0.number, Store::Queue).await?;
         self.1.release(receipts).await
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
-        self.0.script.reaches(self.0.number, Store::Queue)?;
+        self.0.script.reaches(self.0.number, Store::Queue).await?;
         self.1.depth().await
     }
 
@@ -208,22 +208,22 @@ impl Ledger for FaultyLedger {
     }
 
     async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault> {
-        self.0.script.reaches(self.0.number, Store::Ledger)?;
+        self.0.script.reaches(self.0.number, Store::Ledger).await?;
         self.1.page(filter, after, limit).await
     }
 
     async fn count(&self, filter: Filter) -> Result<u64, Fault> {
-        self.0.script.reaches(self.0.number, Store::Ledger)?;
+        self.0.script.reaches(self.0.number, Store::Ledger).await?;
         self.1.count(filter).await
     }
 
     async fn survey(&self) -> Result<Survey, Fault> {
-        self.0.script.reaches(self.0.number, Store::Ledger)?;
+        self.0.script.reaches(self.0.number, Store::Ledger).await?;
         self.1.survey().await
     }
 
     async fn set_aside(&self, keys: &[RecordKey], aside: bool) -> Result<(), Fault> {
-        self.0.script.reaches(self.0.number, Store::Ledger)?;
+        self.0.script.reaches(self.0.number, Store::Ledger).await?;
         self.1.set_aside(keys, aside).await
     }
 
@@ -235,12 +235,12 @@ impl Ledger for FaultyLedger {
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Fault> {
-        self.0.script.reaches(self.0.number, Store::Ledger)?;
+        self.0.script.reaches(self.0.number, Store::Ledger).await?;
         self.1.dead_letters(limit).await
     }
 
     async fn unbury(&self, ids: &[String]) -> Result<(), Fault> {
-        self.0.script.reaches(self.0.number, Store::Ledger)?;
+        self.0.script.reaches(self.0.number, Store::Ledger).await?;
         self.1.unbury(ids).await
     }
 }

@@ -38,6 +38,15 @@ impl Tally {
     }
 }
 
+/// A station does not reach a store.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    since: Instant,
+    until: Instant,
+    /// No answer comes, not even a refusal.
+    silent: bool,
+}
+
 /// What stations share, and can be cut off from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Store {
@@ -61,7 +70,7 @@ struct State {
     quiet: Option<Instant>,
     hidden: BTreeMap<(ResourceType, ResourceId), Instant>,
     /// Stations that cannot reach a store.
-    cut: BTreeMap<(usize, Store), (Instant, Instant)>,
+    cut: BTreeMap<(usize, Store), Cut>,
     throttled: Option<Instant>,
     /// While they last, the queue tells the depth of then, and indexes show the records of then.
     old: BTreeMap<Oddity, Instant>,
@@ -123,7 +132,11 @@ impl Script {
     pub fn cut_off(&self, station: usize, store: Store, long: Duration) {
         let mut state = self.state();
         state.tally.add(if store == Store::Queue { "cut off from the queue" } else { "cut off from the ledger" });
-        state.cut.insert((station, store), (Instant::now(), Instant::now() + long));
+        let silent = state.rng.random_bool(0.3);
+        if silent {
+            state.tally.add("no answer from a store");
+        }
+        state.cut.insert((station, store), Cut { since: Instant::now(), until: Instant::now() + long, silent });
     }
 
     pub fn throttle(&self, long: Duration) {
@@ -132,20 +145,28 @@ impl Script {
         state.throttled = Some(Instant::now() + long);
     }
 
-    /// For how long the station has not reached one of the stores.
-    pub fn cut_for(&self, station: usize) -> Duration {
+    /// For how long the station has not reached one of the stores: one that refuses, or one that says nothing at all.
+    pub fn cut_for(&self, station: usize, silent: bool) -> Duration {
         let state = self.state();
-        let cut = [Store::Queue, Store::Ledger].map(|store| state.cut.get(&(station, store)));
-        let cut = cut.into_iter().flatten().filter(|(_, until)| *until > Instant::now());
-        cut.map(|(since, _)| since.elapsed()).max().unwrap_or_default()
+        let cuts = [Store::Queue, Store::Ledger].map(|store| state.cut.get(&(station, store)));
+        let cuts = cuts.into_iter().flatten().filter(|cut| cut.until > Instant::now() && cut.silent == silent);
+        cuts.map(|cut| cut.since.elapsed()).max().unwrap_or_default()
     }
 
-    pub fn reaches(&self, station: usize, store: Store) -> Result<(), Fault> {
+    fn cut(&self, station: usize, store: Store) -> Option<Cut> {
+        self.state().cut.get(&(station, store)).filter(|cut| cut.until > Instant::now()).copied()
+    }
+
+    pub async fn reaches(&self, station: usize, store: Store) -> Result<(), Fault> {
+        while let Some(cut) = self.cut(station, store) {
+            if !cut.silent {
+                return Err(Fault::new(Class::Away, Code::Unreachable));
+            }
+            // In steps: healing ends every silence.
+            tokio::time::sleep_until(cut.until.min(Instant::now() + Duration::from_secs(5))).await;
+        }
         let mut state = self.state();
         let now = Instant::now();
-        if state.cut.get(&(station, store)).is_some_and(|(_, until)| *until > now) {
-            return Err(Fault::new(Class::Away, Code::Unreachable));
-        }
         if state.throttled.is_some_and(|until| until > now) && state.rng.random_bool(0.7) {
             return Err(Fault::new(Class::Wait(None), Code::Throttled));
         }

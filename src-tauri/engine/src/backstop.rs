@@ -6,14 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
-
 use crate::{
     chance::Chance,
     error::{Class, Fault},
+    gate::Passage,
     letters::Letters,
     ports::{Delivery, Queue},
-    supervisor::Gate,
 };
 
 /// Between looks, more or less: about a hundred requests a day.
@@ -31,7 +29,7 @@ pub struct Backstop {
 
 impl Backstop {
     /// Works until the gate is closed for good; `Err` where our own storage is at fault.
-    pub async fn work(&self, mut gate: watch::Receiver<Gate>) -> Result<(), Fault> {
+    pub async fn work(&self, mut gate: Passage) -> Result<(), Fault> {
         loop {
             // A pause is no reason to leave them: nothing is written outside.
             match self.empty().await {
@@ -40,8 +38,9 @@ impl Backstop {
                 Ok(()) => {}
             }
             tokio::select! {
+                biased;
+                () = gate.closed() => return Ok(()),
                 () = tokio::time::sleep(self.chance.around(EVERY)) => {}
-                closed = async { gate.wait_for(|gate| *gate == Gate::Closed).await.map(|_| ()) } => return closed.or(Ok(())),
             }
         }
     }

@@ -27,6 +27,7 @@ pub mod difference;
 pub mod error;
 #[cfg(feature = "fakes")]
 pub mod fakes;
+pub mod gate;
 pub mod hint;
 pub mod journal;
 pub mod kept;

@@ -199,9 +199,13 @@ impl LinkState {
             self.intents.retain(|intent| intent.side != side || intent.can_land(sight.version));
         }
         if row.version.is_some() && self.row.is_none() {
-            // One of the creates is this row. Any other can land only if somebody deletes it.
+            // One of the creates is this row: the one that says the same, unless somebody has changed it since. Any other can land
+            // only if somebody deletes it.
             let create = |intent: &Intent| intent.side == Side::FileMaker && intent.expected.is_none();
-            if let Some(landed) = self.intents.iter().position(create) {
+            let same = |intent: &Intent| intent.fields.iter().all(|(field, hash)| row.hashes.get(field) == Some(hash));
+            let mut intents = self.intents.iter();
+            let landed = intents.position(|intent| create(intent) && same(intent));
+            if let Some(landed) = landed.or_else(|| self.intents.iter().position(create)) {
                 self.intents.remove(landed);
             }
         }

@@ -56,11 +56,24 @@ pub struct PollView {
     pub polled: Option<Duration>,
     pub swept: Option<Duration>,
     pub watermark: Option<Timestamp>,
+    /// How long hints had been on their way, at the last poll, that are not known to have arrived.
+    #[serde(default)]
+    pub under_way: Option<Duration>,
     /// What a person should know of how changes are found there.
     pub remark: Option<Code>,
     /// Rows that are gone, so many that a person has to say what follows.
     pub missing: Option<Missing>,
 }
+
+impl PollView {
+    /// Or no hint has been lost, as far as the polls have looked.
+    fn hints_arrive(&self) -> bool {
+        self.under_way.is_none_or(|under_way| under_way <= (self.every * 3).max(UNDER_WAY))
+    }
+}
+
+/// So long a hint may be on its way where polls are frequent.
+const UNDER_WAY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -435,7 +448,7 @@ impl Snapshot {
         let proven = self.received_empty.is_some()
             && self.counted.is_some()
             && self.storage.is_empty()
-            && self.polls.iter().all(|poll| poll.polled.is_some() && poll.swept.is_some())
+            && self.polls.iter().all(|poll| poll.polled.is_some() && poll.swept.is_some() && poll.hints_arrive())
             && self.connections.iter().all(|connection| connection.health == Health::Up);
         let busy = self.wanted > 0 || self.queue_waiting > 0 || !self.running.is_empty() || self.queue_in_flight > 0;
         if busy && self.received.is_some() {
@@ -493,6 +506,7 @@ mod tests {
             polled: second,
             swept: second,
             watermark: None,
+            under_way: None,
             remark: None,
             missing: None,
         }];
@@ -515,7 +529,7 @@ mod tests {
             verdict["is"].as_str().unwrap().to_owned()
         };
         assert_eq!(word(&all_well()), "up-to-date");
-        let troubles: [(&str, Trouble); 28] = [
+        let troubles: [(&str, Trouble); 29] = [
             ("wrong-clock", |s| s.clocks = vec![WrongClock::Here { ahead: -10_800 }]),
             ("needs-attention", |s| s.dead = 1),
             ("needs-attention", |s| s.conflicts = 1),
@@ -553,6 +567,7 @@ mod tests {
             ("starting", |s| s.counted = None),
             ("starting", |s| s.polls[0].polled = None),
             ("starting", |s| s.polls[0].swept = None),
+            ("starting", |s| s.polls[0].under_way = Some(Duration::from_secs(61))),
             ("starting", |s| s.connections[0].health = Health::Unproven),
             ("starting", |s| {
                 let since = Timestamp::UNIX_EPOCH;

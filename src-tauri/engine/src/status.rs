@@ -50,16 +50,24 @@ pub struct Board {
 pub struct Poll {
     pub polled: Option<Duration>,
     pub swept: Option<Duration>,
-    pub watermark: Option<Timestamp>,
-    /// What a person should know of how changes are found, by the last poll and by the last sweep.
-    polled_remark: Option<Code>,
+    pub last: Polled,
     pub sweep: Swept,
 }
 
 impl Poll {
+    /// What a person should know of how changes are found, by the last poll and by the last sweep.
     pub fn remark(&self) -> Option<Code> {
-        self.sweep.remark.or(self.polled_remark)
+        self.sweep.remark.or(self.last.remark)
     }
+}
+
+/// What a complete poll came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Polled {
+    pub watermark: Option<Timestamp>,
+    pub remark: Option<Code>,
+    /// How long hints have been on their way that are not known to have arrived.
+    pub under_way: Option<Duration>,
 }
 
 /// What a complete sweep came to.
@@ -124,28 +132,20 @@ impl Status {
         }
         board.counted = Some(asked);
         if empty && board.received.is_some() {
+            board.emptied = board.emptied.max(Some(asked));
             board.received_empty = Some(asked);
             board.more_received = false;
         }
     }
 
-    /// A poll that began at `asked` (elapsed) is complete, here or at another station, and has come so far.
-    pub fn polled(
-        &self,
-        firm: &FirmId,
-        side: Side,
-        resource: &ResourceType,
-        asked: Duration,
-        watermark: Option<Timestamp>,
-        remark: Option<Code>,
-    ) {
+    /// A poll that began at `asked` (elapsed) is complete: here, and has come so far, or at another station.
+    pub fn polled(&self, firm: &FirmId, side: Side, resource: &ResourceType, asked: Duration, came: Option<Polled>) {
         let now = self.clock.elapsed();
         let mut board = self.board();
         if asked >= board.awake_since {
             let poll = board.polls.entry((firm.clone(), side, resource.clone())).or_default();
             poll.polled = Some(now);
-            poll.polled_remark = remark;
-            poll.watermark = watermark.or(poll.watermark);
+            poll.last = came.unwrap_or(Polled { remark: None, ..poll.last });
         }
     }
 

@@ -31,12 +31,13 @@ use crate::{
     consumer::{Consumer, Order},
     difference::{Difference, Looker},
     error::{Class, Code, Fault},
+    gate::{Gate, Gatekeeper},
     key::{FirmId, RecordKey, ResourceType},
     keys::{Hasher, Pseudonyms, Seal},
     lease::{Keeper, Watch},
     letters::Letters,
     manual::Pass,
-    poll::{Calls, Hinted, Poller},
+    poll::{Calls, Noted, Poller},
     ports::{AuditLog, Clock, Ledger, Notes, Queue},
     reconcile::{Reconciler, watched},
     retry::Budget,
@@ -47,16 +48,6 @@ use crate::{
     status::Status,
     storage::{NotedLedger, NotedQueue, Storage},
 };
-
-/// What may begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
-    Open,
-    /// Paused: what runs is finished, nothing begins.
-    Shut,
-    /// For good.
-    Closed,
-}
 
 /// The storage that all firms share.
 #[derive(Debug, Clone)]
@@ -220,7 +211,7 @@ struct Supervisor {
     letters: Letters,
     orders: mpsc::Sender<Order>,
     taken_orders: Arc<tokio::sync::Mutex<mpsc::Receiver<Order>>>,
-    gate: watch::Sender<Gate>,
+    gate: Arc<Gatekeeper>,
     publish: watch::Sender<Snapshot>,
     face: Mutex<Face>,
     chronicle: Mutex<Chronicle>,
@@ -275,7 +266,7 @@ impl Supervisor {
             probers,
             orders,
             taken_orders: Arc::new(tokio::sync::Mutex::new(taken_orders)),
-            gate: watch::channel(Gate::Open).0,
+            gate: Gatekeeper::open(),
             publish,
             face: Mutex::new(Face { phase: Phase::Running, pause: None, fatal: None }),
             chronicle: Mutex::new(Chronicle::new(shared.clock.elapsed())),
@@ -373,7 +364,7 @@ impl Supervisor {
                         snapshot.revision += 1;
                         snapshot.phase = Phase::Draining;
                     });
-                    this.gate.send_replace(Gate::Closed);
+                    this.gate.close();
                     deadline = Some(tokio::time::sleep(this.reconciler.settings.drain_grace).boxed());
                 }
                 () = async { match &mut deadline { Some(deadline) => deadline.await, None => std::future::pending().await } } => {
@@ -425,7 +416,7 @@ impl Supervisor {
                     pass: self.pass.clone(),
                     letters: self.letters.clone(),
                 };
-                consumer.work(self.gate.subscribe(), &mut *self.taken_orders.lock().await).await
+                consumer.work(self.gate.watch(), &mut *self.taken_orders.lock().await).await
             }
             Worker::Poller(index) => {
                 let (firm, side, resource) = self.pollers[index].clone();
@@ -437,13 +428,13 @@ impl Supervisor {
                     status: self.status.clone(),
                     pass: self.pass.clone(),
                     calls: self.poller_calls[index].clone(),
-                    hinted: Hinted::default(),
+                    noted: Noted::default(),
                     orders: self.orders.clone(),
                     firm,
                     side,
                     resource,
                 };
-                poller.work(self.gate.subscribe()).await
+                poller.work(self.gate.watch()).await
             }
             Worker::LeaseRenewal => self.keeper.renew_leases(self.reconciler.settings.lease_term).await,
             Worker::DeliveryRenewal => self.keeper.extend_deliveries().await,
@@ -456,7 +447,7 @@ impl Supervisor {
             Worker::Backstop => {
                 let Some(queue) = self.shared.backstop.clone() else { return Ok(()) };
                 let chance = self.reconciler.chance.clone();
-                Backstop { queue, letters: self.letters.clone(), chance }.work(self.gate.subscribe()).await
+                Backstop { queue, letters: self.letters.clone(), chance }.work(self.gate.watch()).await
             }
         }
     }
@@ -487,7 +478,7 @@ impl Supervisor {
                     // taken over by their pollers.
                     let overdue = self.watch.all_overdue(elapsed);
                     let links: Vec<_> = overdue.into_iter().filter(|key| key.kind.is_run()).collect();
-                    if !links.is_empty() && *self.gate.borrow() == Gate::Open {
+                    if !links.is_empty() && self.gate.now() == Gate::Open {
                         let _ = self.orders.try_send(Order::Run(links));
                     }
                 }

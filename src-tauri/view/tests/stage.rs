@@ -62,6 +62,7 @@ pub(super) fn well() -> Snapshot {
         polled: second,
         swept: second,
         watermark: None,
+        under_way: None,
         remark: None,
         missing: None,
     }];

@@ -77,8 +77,6 @@ pub enum Defect {
     NoIntent,
     /// Not of the article: a write without its audit entry.
     NoAudit,
-    /// Not of the article: a store that does not answer is no reason to say anything else.
-    SilenceIsNoAlarm,
     /// Expiry judged by comparing one host's clock with another's (P3).
     ExpiryByWallClock,
     /// What SQS says is deleted is deleted: it cannot come again.
@@ -96,7 +94,7 @@ pub enum Defect {
 }
 
 impl Defect {
-    pub const ALL: [Defect; 27] = [
+    pub const ALL: [Defect; 26] = [
         Defect::BusyIsDone,
         Defect::NoExpiry,
         Defect::OwnLockIsForeign,
@@ -116,7 +114,6 @@ impl Defect {
         Defect::WatermarkWithoutOverlap,
         Defect::NoIntent,
         Defect::NoAudit,
-        Defect::SilenceIsNoAlarm,
         Defect::ExpiryByWallClock,
         Defect::DeleteIsTrusted,
         Defect::DuplicateIsDeleted,
@@ -139,13 +136,8 @@ impl Defect {
     ];
 
     /// Those that do no harm in a queue and a ledger that are never odd.
-    pub const OF_ODDITIES: [Defect; 5] = [
-        Defect::DeleteIsTrusted,
-        Defect::MarkIsSkipped,
-        Defect::IndexIsTrusted,
-        Defect::OnlyTheListIsWatched,
-        Defect::HintsAlwaysArrive,
-    ];
+    pub const OF_ODDITIES: [Defect; 4] =
+        [Defect::MarkIsSkipped, Defect::IndexIsTrusted, Defect::OnlyTheListIsWatched, Defect::HintsAlwaysArrive];
 
     pub fn breaks_the_clinic(self) -> bool {
         matches!(self, Defect::AlwaysCreates | Defect::BlindRetry | Defect::NoFence)
@@ -160,10 +152,6 @@ impl Defect {
                         rule.absent = Absent::Blank;
                     }
                 }
-            }
-            Defect::SilenceIsNoAlarm => {
-                settings.limits.receive = Duration::MAX;
-                settings.limits.count = Duration::MAX;
             }
             Defect::WatermarkWithoutOverlap => {
                 plan.overlap = Duration::ZERO;

@@ -19,6 +19,9 @@ const GREEN: Duration = Duration::from_secs(180);
 /// How long a station may say "up to date" that no longer reaches queue or ledger.
 const CUT: Duration = Duration::from_secs(45);
 
+/// The same where these say nothing at all, so that only time tells.
+const SILENT: Duration = Duration::from_secs(100);
+
 impl World {
     /// Looks at the world after an event.
     pub(super) fn look(&mut self, event: usize) {
@@ -49,9 +52,11 @@ impl World {
             if !matches!(verdict, Verdict::UpToDate { .. }) {
                 continue;
             }
-            let cut = self.script.cut_for(number);
-            if cut > CUT {
-                self.oracle.fail("I25", format!("a station says up to date, cut off for {cut:?}"));
+            for (silent, limit) in [(false, CUT), (true, SILENT)] {
+                let cut = self.script.cut_for(number, silent);
+                if cut > limit {
+                    self.oracle.fail("I25", format!("a station says up to date, cut off for {cut:?}"));
+                }
             }
             if self.plan.ways == Ways::Both {
                 continue;
@@ -197,7 +202,8 @@ impl World {
             let snapshot = engine.handle.snapshots().borrow().clone();
             let up = Side::BOTH.len() <= snapshot.connections.len();
             let passes = snapshot.pause.is_some() || snapshot.manual.is_some_and(|manual| manual.is_running());
-            (up && snapshot.running.is_empty() && !passes).then_some(())
+            let arrived = snapshot.polls.iter().all(|poll| poll.under_way.is_none());
+            (up && arrived && snapshot.running.is_empty() && !passes).then_some(())
         };
         if alive.clone().count() == 0 || alive.clone().any(|running| green(running).is_none()) {
             why.push("a station is busy".to_owned());

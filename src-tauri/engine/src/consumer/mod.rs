@@ -15,13 +15,14 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::JoinSet,
 };
 
 use self::run::Run;
 use crate::{
     error::{Class, Code, Fault},
+    gate::{Gate, Passage},
     hint::Hint,
     key::{FirmId, RecordKey},
     lease::{Keeper, Watch},
@@ -31,7 +32,6 @@ use crate::{
     ports::{Delivery, Queue, Receipt},
     reconcile::{Reconciler, Wish},
     status::Status,
-    supervisor::Gate,
 };
 
 /// Between questions which firms nobody serves.
@@ -116,7 +116,7 @@ type Runs = JoinSet<(RecordKey, Result<End, Fault>)>;
 
 impl Consumer {
     /// Works until the gate is closed for good and what runs is finished; `Err` where our own storage is at fault.
-    pub async fn work(&self, mut gate: watch::Receiver<Gate>, orders: &mut mpsc::Receiver<Order>) -> Result<(), Fault> {
+    pub async fn work(&self, mut gate: Passage, orders: &mut mpsc::Receiver<Order>) -> Result<(), Fault> {
         let settings = &self.reconciler.settings;
         // What an earlier life had on its desk is nobody's now: it must become visible again.
         self.keeper.release_all();
@@ -140,7 +140,7 @@ impl Consumer {
         let mut due = tokio::time::interval(settings.due_every);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let now = *gate.borrow_and_update();
+            let now = gate.now();
             let open = now == Gate::Open || (now == Gate::Shut && self.pass.is_running());
             if !open {
                 // What it may have taken already becomes visible again by itself.
@@ -184,9 +184,7 @@ impl Consumer {
                     acknowledged?;
                 }
                 // Before what was received: once a pause is acknowledged, nothing more is taken.
-                changed = gate.changed() => if changed.is_err() {
-                    return Ok(());
-                },
+                _ = gate.moved() => {}
                 (asked, received) = wait(&mut receiving) => {
                     receiving = None;
                     match received {

@@ -18,6 +18,21 @@ pub(super) struct Cursor {
     pub(super) watermark: Option<Timestamp>,
     /// Versions hinted already, within the overlap, and when the source stamped them.
     pub(super) seen: BTreeMap<String, Timestamp>,
+    /// None: every hint is known to have arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) under_way: Option<UnderWay>,
+}
+
+/// Hints that polls have sent and that are not known to have arrived: whoever takes the cursor next can find out, also where their
+/// sender has died and the queue was purged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UnderWay {
+    /// What is stamped up to here has arrived; none: nothing is known to.
+    pub(super) since: Option<Timestamp>,
+    /// The latest stamp of what they tell of.
+    pub(super) until: Timestamp,
+    /// The first of them was sent then or later, by the source's clock.
+    pub(super) begun: Timestamp,
 }
 
 /// Polls and full comparisons have cursors of their own.
@@ -56,9 +71,24 @@ impl Elsewhere {
     }
 }
 
+/// A cursor that cannot be read begins again from the start: that costs reads and loses nothing.
+fn parse(state: &str) -> Cursor {
+    serde_json::from_str(state).unwrap_or_default()
+}
+
 impl Poller {
+    fn cursor_key(&self, round: Round) -> RecordKey {
+        RecordKey::cursor(self.firm.clone(), self.resource.clone(), round.cursor(self.side))
+    }
+
+    /// How far the polls have come, without taking part in them.
+    pub(super) async fn polls(&self) -> Result<Cursor, Unfinished> {
+        let record = self.reconciler.ledger.read(&self.cursor_key(Round::Poll)).await.map_err(Unfinished::Storage)?;
+        Ok(record.map(|record| parse(&record.state)).unwrap_or_default())
+    }
+
     pub(super) async fn take(&self, round: Round) -> Result<(Arc<HeldLease>, Cursor, u64), Unfinished> {
-        let key = RecordKey::cursor(self.firm.clone(), self.resource.clone(), round.cursor(self.side));
+        let key = self.cursor_key(round);
         let asked = self.reconciler.clock.elapsed();
         let claim = Claim {
             owner: self.reconciler.settings.owner.clone(),
@@ -69,9 +99,7 @@ impl Poller {
         match self.reconciler.ledger.take(&key, &claim).await.map_err(Unfinished::Storage)? {
             Take::Taken(record, lease) => {
                 self.watch.forget(&key);
-                // A cursor that cannot be read begins again from the start: that costs reads and loses nothing.
-                let cursor = serde_json::from_str(&record.state).unwrap_or_default();
-                Ok((self.keeper.hold(lease, asked), cursor, record.generation))
+                Ok((self.keeper.hold(lease, asked), parse(&record.state), record.generation))
             }
             Take::Busy(held) => {
                 self.watch.observe(&key, &held, self.reconciler.clock.elapsed());

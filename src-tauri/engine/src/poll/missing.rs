@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{Deleted, Poller, Unfinished, source::Line};
 use crate::{
     consumer::{Ask, Order},
-    hint::{Origin, Subject},
+    hint::Subject,
     key::{Kind, RecordKey, ResourceId},
     lease::HeldLease,
     ledger::Filter,
@@ -24,7 +24,7 @@ use crate::{
 const PAGE: usize = 500;
 
 impl Poller {
-    /// Hints every link whose row is not among the keys that are `there`. `Some`: there were too many, and none was.
+    /// Marks every link whose row is not among the keys that are `there`. `Some`: there were too many, and none was.
     pub(super) async fn look_for_missing(
         &self,
         firm: &Firm,
@@ -81,7 +81,7 @@ impl Poller {
         let line =
             |id: ResourceId| Line { subject: Subject::Resource(id), version: String::new(), at: None, stamp: None };
         let lines: Vec<Line> = missing.into_iter().map(line).collect();
-        self.hint(&lines, Origin::Sweep).await?;
+        self.mark(&lines).await?;
         Ok(None)
     }
 }

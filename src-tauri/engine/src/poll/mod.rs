@@ -3,9 +3,10 @@
 //! A poll asks for everything changed since the watermark less an overlap, sends a hint for each version not seen in that
 //! overlap, and moves the watermark when every hint of the whole page set is durable. The watermark is the source's own time and
 //! stays behind its clock by a settling time: a row may be stamped early and become visible late. A hint that cannot be sent is
-//! marked in the ledger instead, and so is one that was sent and never arrived: somebody may have emptied the queue (`hints`). A sweep
-//! walks everything, compares versions with the ledger, and so bounds the damage of every gap nobody thought of; of the clinic's
-//! database it also finds what was deleted (`missing`), which leaves no trace there.
+//! marked in the ledger instead. Hints that were sent are under way until a poll has seen that the ledger knows what they told of;
+//! one that was lost, by a purge of the queue, is marked then (`hints`). A sweep walks everything, compares versions with the ledger,
+//! marks what the polls cannot have seen, and so bounds the damage of every gap nobody thought of; of the clinic's database it also
+//! finds what was deleted (`missing`), which leaves no trace there.
 //!
 //! One poller watches one side of one resource type; what differs between the sides is in `source`.
 
@@ -21,18 +22,19 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
-pub use self::hints::Hinted;
+pub use self::hints::Noted;
 use self::{
-    cursor::{Cursor, Elsewhere, Round},
+    cursor::{Cursor, Elsewhere, Round, UnderWay},
     source::Line,
 };
 use crate::{
     connection::Side,
     consumer::Order,
     error::{Class, Code, Fault},
-    hint::{Origin, Subject},
+    gate::{Gate, Passage},
+    hint::Subject,
     key::{FirmId, RecordKey, ResourceType},
     lease::{HeldLease, Keeper, Watch},
     ledger::{LedgerError, Record},
@@ -41,8 +43,7 @@ use crate::{
     ports::Queue,
     reconcile::Reconciler,
     settings::{Firm, PollPlan},
-    status::{Status, Swept},
-    supervisor::Gate,
+    status::{Polled, Status, Swept},
 };
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub struct Poller {
     pub resource: ResourceType,
     pub pass: Arc<Pass>,
     pub calls: Arc<Calls>,
-    pub hinted: Hinted,
+    pub noted: Noted,
     /// For what a person has said.
     pub orders: mpsc::Sender<Order>,
 }
@@ -123,7 +124,7 @@ impl Poller {
     }
 
     /// Polls and sweeps until the gate is closed; `Err` where our own storage is at fault.
-    pub async fn work(&self, mut gate: watch::Receiver<Gate>) -> Result<(), Fault> {
+    pub async fn work(&self, mut gate: Passage) -> Result<(), Fault> {
         let Some(firm) = self.reconciler.firms.get(&self.firm) else { return Ok(()) };
         let plan = self.plan(firm);
         let clock = &self.reconciler.clock;
@@ -144,15 +145,15 @@ impl Poller {
                     next_sweep = sweep_due.max(next_poll);
                     false
                 }
-                changed = gate.changed() => {
-                    if changed.is_err() || *gate.borrow() == Gate::Closed {
+                gate = gate.moved() => {
+                    if gate == Gate::Closed {
                         return Ok(());
                     }
                     continue;
                 }
                 () = tokio::time::sleep(wait) => false,
             };
-            match *gate.borrow() {
+            match gate.now() {
                 Gate::Closed => return Ok(()),
                 // One full pass was asked for; else nothing begins while paused.
                 Gate::Shut if !asked => {
@@ -171,7 +172,9 @@ impl Poller {
                 continue;
             }
             // A pass is about what changed; a sweep has its own time.
-            let sweeps = clock.elapsed() >= next_sweep || self.calls.is_said_to_be_deleted();
+            let due = clock.elapsed();
+            // What a poll can find is not left to a sweep.
+            let sweeps = due >= next_sweep && due < next_poll || self.calls.is_said_to_be_deleted();
             let round = if sweeps && !asked { Round::Sweep } else { Round::Poll };
             let began = clock.elapsed();
             let result = match round {
@@ -194,7 +197,7 @@ impl Poller {
                     {
                         match round {
                             Round::Sweep => self.swept(Swept::default()),
-                            Round::Poll => self.polled(began, None, None),
+                            Round::Poll => self.polled(began, None),
                         }
                     }
                     // A little chance keeps many stations and types from asking in step.
@@ -210,7 +213,7 @@ impl Poller {
                 Err(Unfinished::NotWatched) => {
                     // Nothing is to be found there, which is as good as having looked. A consultant may add the fields.
                     failures = 0;
-                    self.polled(began, None, Some(Code::NotWatched));
+                    self.polled(began, Some(Polled { remark: Some(Code::NotWatched), ..Polled::default() }));
                     self.swept(Swept { remark: Some(Code::NotWatched), ..Swept::default() });
                     next_poll = clock.elapsed() + plan.every.max(NOT_WATCHED);
                     next_sweep = next_poll;
@@ -236,16 +239,11 @@ impl Poller {
                     }
                 }
             }
-            match self.mark_lost().await {
-                Err(fault) if fault.class == Class::Fatal => return Err(fault),
-                Err(fault) => tracing::warn!(%fault, "it was not looked whether hints arrived"),
-                Ok(()) => {}
-            }
         }
     }
 
-    fn polled(&self, began: Duration, watermark: Option<Timestamp>, remark: Option<Code>) {
-        self.status.polled(&self.firm, self.side, &self.resource, began, watermark, remark);
+    fn polled(&self, began: Duration, came: Option<Polled>) {
+        self.status.polled(&self.firm, self.side, &self.resource, began, came);
     }
 
     fn swept(&self, swept: Swept) {
@@ -279,10 +277,10 @@ impl Poller {
     async fn poll(&self, firm: &Firm, asked: bool) -> Result<(), Unfinished> {
         let began = self.reconciler.clock.elapsed();
         let (held, cursor, generation) = self.take(Round::Poll).await?;
-        let mut remark = None;
-        let result = self.poll_held(firm, cursor, asked, &mut remark).await;
-        let cursor = self.finish(&held, generation, result).await?;
-        self.polled(began, cursor.watermark, remark);
+        let mut polled = Polled::default();
+        let result = self.poll_held(firm, cursor, asked, &mut polled).await;
+        self.finish(&held, generation, result).await?;
+        self.polled(began, Some(polled));
         Ok(())
     }
 
@@ -291,40 +289,83 @@ impl Poller {
         firm: &Firm,
         cursor: Cursor,
         asked: bool,
-        remark: &mut Option<Code>,
+        polled: &mut Polled,
     ) -> Result<Cursor, Unfinished> {
         let plan = self.plan(firm);
         let since = cursor.watermark.map(|watermark| earlier(watermark, plan.overlap));
+        // Once more from where they began, to see that all of them arrived.
+        let arrived = self.must_have_arrived().zip(cursor.under_way.clone());
+        let from = arrived.as_ref().map_or(since, |(_, under_way)| since.min(under_way.since));
         let mut next = cursor;
         let mut newest = next.watermark;
         let mut time = None;
         let mut page = None;
+        let mut at_work = false;
+        let mut listed = BTreeSet::new();
+        let mut hints: Option<(Timestamp, Timestamp)> = None;
         loop {
-            let mut list = self.page(firm, since, page.as_ref()).await?;
+            let list = self.page(firm, from, page.as_ref()).await?;
             // The clock of the *first* answer: what is committed while we walk is for the next poll.
             time = time.or(list.time);
             if list.ahead {
-                *remark = Some(Code::DeskClock);
+                polled.remark = Some(Code::DeskClock);
             }
             newest = newest.max(list.lines.iter().filter_map(|line| line.at).max());
+            listed.extend(list.lines.iter().map(|line| self.key(&line.subject)));
             let seen = &mut next.seen;
-            list.lines.retain(|line| seen.insert(line.name(), line.at.unwrap_or(Timestamp::MIN)).is_none());
+            let is_fresh = |line: &Line| {
+                line.at.is_none_or(|at| since.is_none_or(|since| at >= since))
+                    && seen.insert(line.name(), line.at.unwrap_or(Timestamp::MIN)).is_none()
+            };
+            let (mut fresh, mut hinted): (Vec<_>, Vec<_>) = list.lines.into_iter().partition(is_fresh);
+            if let Some((mark, under_way)) = &arrived {
+                hinted.retain(|line| line.at > under_way.since && line.at <= Some(mark.until));
+                at_work |= self.mark_lost(hinted).await?;
+            }
             if since.is_none() && self.side == Side::FileMaker {
                 // Most of what is there has been written by us.
-                self.leave_out_what_is_known(&mut list.lines).await?;
+                self.leave_out_what_is_known(&mut fresh).await?;
             }
-            let fresh = list.lines;
             let expected = || fresh.iter().filter(|_| asked).map(|line| self.key(&line.subject));
             self.pass.expect(expected());
-            let hinted = self.hint(&fresh, Origin::Poll).await;
-            if hinted.is_err() {
+            let sent = self.hint(&fresh).await;
+            if sent.is_err() {
                 self.pass.give_up(expected());
             }
-            hinted?;
+            sent?;
+            for at in fresh.iter().filter_map(|line| line.at) {
+                hints = Some(hints.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
+            }
             page = list.next;
             if page.is_none() {
                 break;
             }
+        }
+        if let Some((mark, under_way)) = &arrived {
+            // A list may lag behind, so that it no longer shows, or not again yet, what it has shown.
+            let of = |at: Timestamp| Some(at) > under_way.since && at <= mark.until;
+            let sent = next.seen.iter().filter(|(_, at)| of(**at)).filter_map(|(name, at)| Line::named(name, *at));
+            let unlisted = sent.map(|line| (self.key(&line.subject), line)).filter(|(key, _)| !listed.contains(key));
+            let mut last: BTreeMap<RecordKey, Line> = BTreeMap::new();
+            for (key, line) in unlisted {
+                match last.get(&key) {
+                    Some(later) if later.at > line.at => {}
+                    Some(_) | None => drop(last.insert(key, line)),
+                }
+            }
+            at_work |= self.mark_lost(last.into_values().collect()).await?;
+        }
+        if let (Some((mark, UnderWay { since, until, .. })), false) = (&arrived, at_work) {
+            let more = *until > mark.until;
+            let since = (*since).max(Some(mark.until));
+            next.under_way = more.then_some(UnderWay { since, until: *until, begun: mark.time });
+        }
+        if let Some((first, last)) = hints {
+            let begun = time.unwrap_or_else(|| self.reconciler.clock.now());
+            let under_way = next.under_way.get_or_insert(UnderWay { since: next.watermark, until: last, begun });
+            // What becomes visible late is stamped before what has arrived already.
+            under_way.since = under_way.since.min(Some(earlier(first, Duration::from_nanos(1))));
+            under_way.until = under_way.until.max(last);
         }
         // All hints are durable: the mark may move, never back and never past what has settled. Where nothing has a stamp, it begins
         // at what has settled.
@@ -339,10 +380,16 @@ impl Poller {
             let oldest = earlier(watermark, plan.overlap);
             next.seen.retain(|_, stamped| *stamped >= oldest);
         }
+        polled.watermark = next.watermark;
+        polled.under_way = next.under_way.as_ref().map(|under_way| {
+            let now = time.unwrap_or_else(|| self.reconciler.clock.now());
+            Duration::try_from(now.duration_since(under_way.begun)).unwrap_or_default()
+        });
+        self.note(&next, time, arrived.is_some());
         Ok(next)
     }
 
-    /// Walks everything and hints what the ledger does not know in this version, or knows and is no longer there.
+    /// Walks everything and marks what the ledger does not know in this version, or knows and is no longer there.
     async fn sweep(&self, firm: &Firm) -> Result<(), Unfinished> {
         let (held, cursor, generation) = self.take(Round::Sweep).await?;
         let result = self.sweep_held(firm, &held).await;
@@ -358,15 +405,19 @@ impl Poller {
     async fn sweep_held(&self, firm: &Firm, held: &HeldLease) -> Result<Swept, Unfinished> {
         let mut swept = Swept::default();
         let mut there: BTreeSet<String> = BTreeSet::new();
+        let polls = self.polls().await?;
+        let mut polled = None;
         let mut page = None;
         loop {
             let mut list = self.page(firm, None, page.as_ref()).await?;
+            let polled = polled.get_or_insert_with(|| SeenByPolls::new(&polls, list.time, self.plan(firm)));
             swept.remark = swept.remark.or((list.nameless > 0).then_some(Code::RowsUnnamed));
             there.extend(list.keys);
             if self.leave_out_what_is_known(&mut list.lines).await? {
                 swept.remark = Some(Code::DeskClock);
             }
-            self.hint(&list.lines, Origin::Sweep).await?;
+            list.lines.retain(|line| !polled.sees(line));
+            self.mark(&list.lines).await?;
             page = list.next;
             if page.is_none() {
                 break;
@@ -420,6 +471,30 @@ impl Poller {
     fn is_stamped_no_later(&self, record: &Record, line: &Line) -> bool {
         let state = LinkState::parse(&record.state, &self.reconciler.hasher);
         state.modified.is_some() && line.stamp <= state.modified
+    }
+}
+
+/// What a sweep may leave to the polls.
+struct SeenByPolls {
+    /// They look, or look again, at whatever was stamped since then.
+    since: Option<Timestamp>,
+}
+
+impl SeenByPolls {
+    fn new(polls: &Cursor, now: Option<Timestamp>, plan: &PollPlan) -> Self {
+        let Some(watermark) = polls.watermark else { return Self { since: None } };
+        let since = match &polls.under_way {
+            // Of hints that have been under way so long nobody knows when they will be looked at: the queue may never be empty.
+            Some(UnderWay { since, begun, .. }) if now.is_some_and(|now| earlier(now, plan.sweep_every) < *begun) => {
+                since.unwrap_or(Timestamp::MIN)
+            }
+            Some(_) | None => watermark,
+        };
+        Self { since: Some(since) }
+    }
+
+    fn sees(&self, line: &Line) -> bool {
+        line.at.zip(self.since).is_some_and(|(at, since)| at >= since)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     connection::Side,
     error::Code,
     hint::Subject,
-    key::ResourceId,
+    key::{ResourceId, RowUuid},
     ports::{PageToken, RowChange},
     settings::Firm,
 };
@@ -39,6 +39,16 @@ impl Line {
             Subject::Resource(id) => format!("{id} {}", self.version),
             Subject::Row(row) => format!("row {row} {}", self.version),
         }
+    }
+
+    /// The line that has this name.
+    pub(super) fn named(name: &str, at: Timestamp) -> Option<Line> {
+        let (subject, version) = name.rsplit_once(' ')?;
+        let subject = match subject.strip_prefix("row ") {
+            Some(row) => Subject::Row(RowUuid::new(row).ok()?),
+            None => Subject::Resource(ResourceId::new(subject).ok()?),
+        };
+        Some(Line { subject, version: version.to_owned(), at: Some(at), stamp: None })
     }
 }
 

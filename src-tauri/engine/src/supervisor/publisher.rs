@@ -109,7 +109,8 @@ impl Supervisor {
                     sweep_every: plan.sweep_every,
                     polled: ago(poll.polled),
                     swept: ago(poll.swept),
-                    watermark: poll.watermark,
+                    watermark: poll.last.watermark,
+                    under_way: poll.last.under_way,
                     remark: poll.remark(),
                     missing: poll.sweep.missing,
                 }

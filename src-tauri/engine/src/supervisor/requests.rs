@@ -8,13 +8,14 @@ use futures::{
 };
 use tokio::sync::oneshot;
 
-use super::{Gate, Supervisor, publisher::FIGURES_WITHIN};
+use super::{Supervisor, publisher::FIGURES_WITHIN};
 use crate::{
     action::{Action, Choice},
     audit::{Act, Begun, Outcome},
     connection::Side,
     consumer::{Ask, Order},
     error::{Class, Code, Fault},
+    gate::Gate,
     key::{FirmId, RecordKey, ResourceType},
     ledger::{Filter, Want},
     manual::{Finished, Manual, Obstacle},
@@ -285,13 +286,7 @@ impl Supervisor {
 
     fn shut(&self, pause: Pause) {
         self.show(|face| face.pause = Some(pause));
-        self.gate.send_if_modified(|gate| {
-            let open = *gate == Gate::Open;
-            if open {
-                *gate = Gate::Shut;
-            }
-            open
-        });
+        self.gate.turn(Gate::Open, Gate::Shut);
     }
 
     pub(super) async fn resume(&self) -> Result<(), Fault> {
@@ -302,13 +297,7 @@ impl Supervisor {
         self.show(|face| face.pause = None);
         // Nothing was asked for as long as the pause lasted.
         self.prove_again();
-        self.gate.send_if_modified(|gate| {
-            let shut = *gate == Gate::Shut;
-            if shut {
-                *gate = Gate::Open;
-            }
-            shut
-        });
+        self.gate.turn(Gate::Shut, Gate::Open);
         Ok(())
     }
 
