@@ -24,9 +24,9 @@ pub struct Billed {
     /// By the size of the item, and of its entries in indexes.
     pub write_units: f64,
     pub read_units: f64,
-    /// It brought nothing: a receive that came back empty.
+    /// Not for an event: a receive that came back empty, a mark of how far a poll has come.
     #[serde(skip)]
-    pub(super) nothing: bool,
+    pub(super) looking: bool,
 }
 
 impl AddAssign for Billed {
@@ -49,13 +49,13 @@ impl Billed {
 pub struct Spent {
     /// Sending, receiving and deleting messages, taking, saving and committing records.
     pub for_events: Billed,
-    /// Receives that came back empty, looks for what is due and for leases, figures, lists.
+    /// Receives that came back empty, looks for what is due and for leases, figures, lists, how far polls have come, signs of life.
     pub for_looking: Billed,
 }
 
 impl Spent {
     pub(super) fn add(&mut self, operation: &str, billed: Billed) {
-        let looking = billed.nothing
+        let looking = billed.looking
             || !matches!(
                 operation,
                 "sqs:SendMessage"
@@ -84,9 +84,10 @@ impl Spent {
         }
         let looking = &self.for_looking;
         lines.push(format!(
-            "AWS for looking, since the start: {} SQS requests, {:.0} read units: ${:.4}",
+            "AWS for looking, since the start: {} SQS requests, {:.0} read units, {:.0} write units of DynamoDB: ${:.4}",
             looking.sqs_requests,
             looking.read_units,
+            looking.write_units,
             looking.dollars(fifo)
         ));
         lines.push(format!(
@@ -115,10 +116,10 @@ mod tests {
         for operation in ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage"] {
             spent.add(operation, Billed { sqs_requests: 10, ..Billed::default() });
         }
-        spent.add("sqs:ReceiveMessage", Billed { sqs_requests: 1, nothing: true, ..Billed::default() });
+        spent.add("sqs:ReceiveMessage", Billed { sqs_requests: 1, looking: true, ..Billed::default() });
         let lines = spent.lines(100, false);
         assert!(lines[0].contains("0.30 SQS requests, 2.00 write units of DynamoDB: $1.37 for a million"), "{lines:?}");
-        assert!(lines[1].contains("1 SQS requests"), "{lines:?}");
+        assert!(lines[1].contains("1 SQS requests, 0 read units, 0 write units"), "{lines:?}");
         assert!(lines[2].contains("$2.45"), "{lines:?}");
         assert_eq!(at_best(false).map(|price| format!("{price:.2}")), ["1.37", "2.00"]);
     }

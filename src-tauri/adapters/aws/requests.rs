@@ -147,8 +147,8 @@ fn pieces(bytes: usize) -> u64 {
 
 fn billed(operation: &str, answer: &[u8]) -> Billed {
     if operation.starts_with("sqs:") {
-        let nothing = operation == "sqs:ReceiveMessage" && !contains(answer, b"\"Messages\"");
-        return Billed { sqs_requests: pieces(answer.len()), nothing, ..Billed::default() };
+        let looking = operation == "sqs:ReceiveMessage" && !contains(answer, b"\"Messages\"");
+        return Billed { sqs_requests: pieces(answer.len()), looking, ..Billed::default() };
     }
     let answer: Json = serde_json::from_slice(answer).unwrap_or_default();
     // One for each table of a batch.
@@ -163,7 +163,10 @@ fn billed(operation: &str, answer: &[u8]) -> Billed {
     };
     match operation {
         "dynamodb:UpdateItem" | "dynamodb:DeleteItem" | "dynamodb:PutItem" => {
-            Billed { write_units: consumed, ..Billed::default() }
+            // How far polls have come and who takes part is written down whether there are events or not.
+            let table = answer["ConsumedCapacity"]["TableName"].as_str().unwrap_or_default();
+            let looking = table.ends_with("-cursor") || table.ends_with("-station");
+            Billed { write_units: consumed, looking, ..Billed::default() }
         }
         _ => Billed { read_units: consumed, ..Billed::default() },
     }
@@ -175,19 +178,25 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn what_is_billed_is_read_from_the_answer() {
-        let write = billed("dynamodb:UpdateItem", br#"{"ConsumedCapacity":{"TableName":"t","CapacityUnits":4.0}}"#);
-        assert_eq!(write.write_units, 4.0);
+        let write = |table: &str| {
+            let answer = json!({ "ConsumedCapacity": { "TableName": table, "CapacityUnits": 4.0 } }).to_string();
+            billed("dynamodb:UpdateItem", answer.as_bytes())
+        };
+        assert_eq!(write("relay-link"), Billed { write_units: 4.0, ..Billed::default() });
+        assert_eq!(write("relay-cursor"), Billed { write_units: 4.0, looking: true, ..Billed::default() });
         let refused = br#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}"#;
         assert_eq!(billed("dynamodb:UpdateItem", refused).write_units, 1.0);
         let batch = br#"{"ConsumedCapacity":[{"CapacityUnits":1.0},{"CapacityUnits":0.5}]}"#;
         assert_eq!(billed("dynamodb:BatchGetItem", batch).read_units, 1.5);
         assert_eq!(pieces(65_537), 2);
-        assert!(billed("sqs:ReceiveMessage", b"{}").nothing);
-        assert!(!billed("sqs:ReceiveMessage", br#"{"Messages":[{}]}"#).nothing);
+        assert!(billed("sqs:ReceiveMessage", b"{}").looking);
+        assert!(!billed("sqs:ReceiveMessage", br#"{"Messages":[{}]}"#).looking);
         assert_eq!(concerned(br#"{"QueueUrl":"http://127.0.0.1:1/000000000000/relay"}"#), ["relay"]);
         assert_eq!(concerned(br#"{"RequestItems":{"relay-link":{}}}"#), ["relay-link"]);
     }
