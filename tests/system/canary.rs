@@ -300,7 +300,7 @@ async fn what_rests_in_aws_tells_nothing_of_a_patient(address: &str) {
         filemaker.record_with("Patient", "FhirId", id(0)).filter(|row| row.fields["LastName"] == PATIENT.family)?;
         filemaker.record_with("IntakeForm", "FhirId", id(1))?;
         let dead = said(&installation.run(&["dead"]).await);
-        (dead.contains(id(2)) && dead.contains("not a hint")).then_some(())
+        (dead.contains(id(2)) && dead.contains("the message is hints")).then_some(())
     })
     .await;
     // A difference is kept, and remarked.

@@ -46,7 +46,6 @@ fn changes(installation: &mut Installation) -> usize {
 
 mod ministack {
     #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "not seen to pass yet"]
     async fn whatever_becomes_of_queue_and_ledger_is_said_and_made_up_for_without_a_restart() {
         super::faults().await;
     }
@@ -99,10 +98,16 @@ async fn faults() {
     installation.all_arrived().await;
 
     // Each table is deleted under it.
-    for table in ["link", "cursor", "firm"] {
+    for table in ["cursor", "firm", "link"] {
         let name = format!("{NAME}-{table}");
+        // They are protected against a slip of the hand.
+        let unprotected = json!({ "TableName": name, "DeletionProtectionEnabled": false });
+        console("dynamodb", "DynamoDB_20120810.UpdateTable", unprotected).await;
         console("dynamodb", "DynamoDB_20120810.DeleteTable", json!({ "TableName": name })).await;
-        changed += changes(&mut installation);
+        // Without its links the ledger cannot tell what the portal changes from what the clinic entered, until a sweep made them anew.
+        if table != "link" {
+            changed += changes(&mut installation);
+        }
         installation.status("A table of the shared ledger is not there").await;
         assert_said(&installation.run(&["provision"]).await, "made");
         installation.all_arrived().await;
