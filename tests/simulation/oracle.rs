@@ -122,9 +122,17 @@ impl Oracle {
         self.people(|people| people.typed(place, side, value, replaced, true));
     }
 
-    /// A person made this of what both sides said, or wanted to.
+    /// Two people typed the same on both sides.
+    pub fn typed_by_two(&self, place: &Place, value: &str) {
+        self.people(|people| people.typed_by_two(place, value));
+    }
+
+    /// A person made this of what both sides said, or wanted to (and is then told of again, when it is sure).
     pub fn decided(&self, place: &Place, value: &str, chart: &str, row: &str, sure: bool) {
         self.people(|people| {
+            if !sure {
+                people.chose(place, value);
+            }
             if value != row {
                 people.typed(place.clone(), Side::Fhir, value, row, sure);
             }
@@ -325,7 +333,7 @@ impl Oracle {
         if seen.people.is_some() {
             if before.is_none()
                 && !late
-                && seen.people.as_ref().is_some_and(|people| people.has_deleted_row(layout, key))
+                && seen.people.as_ref().is_some_and(|people| people.has_deleted_known_row(layout, key))
             {
                 seen.break_at("I10", format!("{layout}/{key} was deleted and made again"));
             }
@@ -404,8 +412,9 @@ impl Oracle {
         self.0.lock().unwrap().touched.contains(&(layout.to_owned(), key.to_owned()))
     }
 
-    pub fn deleted_by_hand(&self, layout: &str, key: &str) {
-        self.people(|people| people.deleted_row(layout, key));
+    /// `known`: the ledger knew of the row.
+    pub fn deleted_by_hand(&self, layout: &str, key: &str, known: bool) {
+        self.people(|people| people.deleted_row(layout, key, known));
         self.seen().touched.insert((layout.to_owned(), key.to_owned()));
         self.seen().creates.remove(&(layout.to_owned(), key.to_owned()));
         self.seen().fields.retain(|(l, k, _), _| l != layout || k != key);

@@ -13,8 +13,14 @@ pub struct People {
     edits: BTreeMap<Place, Vec<Edit>>,
     /// How often we wrote which value where.
     writes: BTreeMap<(Place, Side, String), u32>,
-    /// Rows that a person deleted.
-    deleted: BTreeSet<(String, String)>,
+    /// What writes of ours put somewhere long after they were given up.
+    landed: BTreeSet<(Place, Side, String)>,
+    /// How often a person chose a value, of what both sides said: it is written once more for each time.
+    chosen: BTreeMap<(Place, String), u32>,
+    /// Values that two people typed on both sides, so that what came of one did not come of the other.
+    twice: BTreeSet<(Place, String)>,
+    /// Rows that a person deleted, and whether the ledger knew of them.
+    deleted: BTreeMap<(String, String), bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,12 +46,32 @@ impl People {
         self.edits.entry(place).or_default().push(edit);
     }
 
-    pub fn deleted_row(&mut self, layout: &str, key: &str) {
-        self.deleted.insert((layout.to_owned(), key.to_owned()));
+    pub fn typed_by_two(&mut self, place: &Place, value: &str) {
+        self.twice.insert((place.clone(), fold(value)));
+    }
+
+    pub fn chose(&mut self, place: &Place, value: &str) {
+        *self.chosen.entry((place.clone(), value.to_owned())).or_default() += 1;
+    }
+
+    /// With a row goes what only it said.
+    pub fn deleted_row(&mut self, layout: &str, key: &str, known: bool) {
+        *self.deleted.entry((layout.to_owned(), key.to_owned())).or_default() |= known;
+        let here = self.edits.iter_mut().filter(|((of, name, _), _)| of == layout && name == key);
+        for edit in here.flat_map(|(_, edits)| edits).filter(|edit| edit.side == Side::FileMaker) {
+            edit.sure = false;
+        }
+        self.writes.retain(|((of, name, _), side, _), _| of != layout || name != key || *side != Side::FileMaker);
     }
 
     pub fn has_deleted_row(&self, layout: &str, key: &str) -> bool {
-        self.deleted.contains(&(layout.to_owned(), key.to_owned()))
+        self.deleted.contains_key(&(layout.to_owned(), key.to_owned()))
+    }
+
+    /// Whether the ledger knew of the row that a person deleted. A row that was made and deleted before any answer about it was on
+    /// disk cannot be told from one that was never made.
+    pub fn has_deleted_known_row(&self, layout: &str, key: &str) -> bool {
+        self.deleted.get(&(layout.to_owned(), key.to_owned())).copied().unwrap_or(false)
     }
 
     /// Whether a person, seeing `older` or what came of it, typed `newer`.
@@ -75,7 +101,11 @@ impl People {
         if by.is_empty() {
             return told("I8", if value.is_empty() { "was blanked" } else { "got a value that nobody typed" });
         }
-        if value.is_empty() {
+        if late {
+            self.landed.insert((place.clone(), side, fold(value)));
+        }
+        // What landed late is undone by the next merge; the end state tells whether it was.
+        if value.is_empty() || self.landed.contains(&(place.clone(), side, fold(before))) {
             return Ok(());
         }
         // I9: what was typed here, and only here, does not come back here.
@@ -84,12 +114,14 @@ impl People {
         }
         // I4: nobody's edit is undone by what it was made on.
         let chosen = by.iter().any(|edit| edit.replaced == fold(before));
-        if !before.is_empty() && !chosen && self.came_of(edits, before, value) {
+        let twice = self.twice.contains(&(place.clone(), fold(value)));
+        if !before.is_empty() && !chosen && !twice && self.came_of(edits, before, value) {
             return told("I4", "went back to an older value");
         }
+        let chosen = self.chosen.get(&(place.clone(), value.to_owned())).copied().unwrap_or_default();
         let times = self.writes.entry((place.clone(), side, value.to_owned())).or_default();
         *times += 1;
-        if *times > 1 && !late {
+        if *times > 1 + chosen && !late {
             return told("I9", "got the same value twice");
         }
         Ok(())

@@ -208,6 +208,7 @@ impl World {
         let names: Vec<_> = fields(&of).collect();
         let Some(field) = self.script.draw(|rng| names.choose(rng).copied()) else { return };
         let same = self.script.draw(|rng| rng.random_bool(0.2)).then(|| self.next_value());
+        let is_same = same.is_some();
         let roll: f64 = self.script.draw(|rng| rng.random());
         if portal && let Some(mut json) = self.chart(&of, &id) {
             let before = says(&json, field);
@@ -246,6 +247,9 @@ impl World {
                 self.removed.remove(&self.place(&of, &id, field));
                 self.oracle.typed(self.place(&of, &id, field), Side::FileMaker, &value, &before);
                 self.script.count("edit by hand");
+                if portal && is_same {
+                    self.oracle.typed_by_two(&self.place(&of, &id, field), &value);
+                }
                 if portal {
                     self.script.count("both edit one field");
                 }
@@ -278,7 +282,10 @@ impl World {
         let Some((of, id)) = self.pick() else { return };
         if self.row_of(&of, &id).is_some() {
             self.clinic.delete_by_hand(layout(&of), id.as_str());
-            self.oracle.deleted_by_hand(layout(&of), id.as_str());
+            let record = self.ledger.records().remove(&RecordKey::link(firm_id(), of.clone(), id.clone()));
+            let hasher = Hasher::new(&ClinicKey::from_bytes([9; 32]));
+            let known = record.is_some_and(|record| LinkState::parse(&record.state, &hasher).row.is_some());
+            self.oracle.deleted_by_hand(layout(&of), id.as_str(), known);
             self.script.count("row deleted by hand");
             self.hint(&of, &id, 1);
         }
@@ -332,6 +339,15 @@ impl World {
         true
     }
 
+    /// A measurement of a patient who was deleted before anybody saw a row: there is nobody whose it could be.
+    fn is_nobodys(&self, chart: Option<&Json>) -> bool {
+        let subject = chart.and_then(|json| json.pointer("/subject/reference")).and_then(Json::as_str);
+        subject.and_then(|subject| subject.strip_prefix("Patient/")).is_some_and(|patient| {
+            let (of, patient) = (resource("Patient"), id(patient));
+            self.chart(&of, &patient).is_none() && self.row_of(&of, &patient).is_none()
+        })
+    }
+
     /// When all is quiet: the first thing that is not as it should be.
     pub(super) fn is_merged(&self) -> Result<(), (&'static str, String)> {
         let records = self.ledger.records();
@@ -376,6 +392,7 @@ impl World {
                 && row.is_none()
                 && dead.is_none()
                 && !self.oracle.has_deleted_row(layout(&of), id.as_str())
+                && !self.is_nobodys(chart.as_ref())
             {
                 return Err(("I19", format!("{name} has no row")));
             }

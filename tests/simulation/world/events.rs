@@ -59,7 +59,7 @@ impl World {
                 if let Some((of, id)) = self.pick() {
                     let layout = layout(&of);
                     self.clinic.delete_by_hand(layout, id.as_str());
-                    self.oracle.deleted_by_hand(layout, id.as_str());
+                    self.oracle.deleted_by_hand(layout, id.as_str(), true);
                     self.script.count("row deleted by hand");
                 }
             }
