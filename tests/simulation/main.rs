@@ -155,7 +155,7 @@ fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
 
 /// People edit both sides, also the same field at once, and servers keep what they are sent in forms of their own.
 #[test]
-#[ignore = "32 of the first 100 worlds still break: both ways stays off by default until none does"]
+#[ignore = "none of the first 900 worlds breaks, and not all 2400 were played yet"]
 fn every_edit_on_either_side_arrives_or_is_told_of_in_any_world() {
     let Some(total) = judge(Ways::Both) else { return };
     let faults = [
@@ -183,10 +183,11 @@ fn line(counts: &std::collections::BTreeMap<&'static str, u64>) -> String {
 /// I26: a seed is a world.
 #[test]
 fn the_same_seed_gives_the_same_world_twice() {
-    // Values that a rule overwrote are sealed with a random nonce, so worlds of both ways cannot be compared in this way.
-    for seed in 1..=10 {
-        let plan = Plan { seed, events: 100, stores: stores(seed), ways: Ways::ToFileMaker, defect: None };
-        assert_eq!(play(plan).trace, play(plan).trace, "seed {seed}");
+    for ways in [Ways::ToFileMaker, Ways::Both] {
+        for seed in 1..=10 {
+            let plan = Plan { seed, events: 100, stores: stores(seed), ways, defect: None };
+            assert_eq!(play(plan).trace, play(plan).trace, "{ways:?}, seed {seed}");
+        }
     }
 }
 
@@ -223,7 +224,6 @@ fn every_defect_put_back_is_found() {
 
 /// The same, where both sides are edited: 1, 7, 17, 18 and 19 of the bridge.
 #[test]
-#[ignore = "32 of the first 100 worlds still break: both ways stays off by default until none does"]
 fn every_defect_of_a_bridge_is_found_where_both_sides_are_edited() {
     const AT_MOST: u64 = 200;
     let mut missed = Vec::new();
