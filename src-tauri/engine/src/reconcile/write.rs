@@ -119,12 +119,14 @@ impl Run<'_> {
         self.edit_row(state, &write, entry, row, fields).await
     }
 
-    /// What was certainly not written over need not be kept. (Where FileMaker was written and the chart refused, the next round
+    /// What was certainly not written over by this write is kept as it was before: an earlier write, whose answer was lost, may still
+    /// land on the same value. (Where FileMaker was written and the chart refused, the next round
     /// finds FileMaker's part agreed, and keeps the chart's again.)
     fn after(&self, state: &mut LinkState, refused: Option<SideFault>, kept: Vec<Kept>) -> Result<(), SideFault> {
         let Some(SideFault(side, fault)) = refused else { return Ok(()) };
         if fault.class != Class::Unknown {
-            state.kept.retain(|one| one.side != side || kept.contains(one));
+            state.kept.retain(|one| one.side != side);
+            state.kept.extend(kept.into_iter().filter(|one| one.side == side));
         }
         Err(SideFault(side, fault))
     }
