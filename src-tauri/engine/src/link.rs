@@ -38,7 +38,8 @@ impl Intent {
     }
 }
 
-/// Our last write to one side: which version it made, of which fields.
+/// Our last write to one side: which version it made, and the fields whose form there was not looked at since. A server may keep
+/// what it is sent in a form of its own, also what stood there before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Made {
     version: String,
@@ -107,14 +108,17 @@ pub struct LinkState {
     pub intents: Vec<Intent>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     made: BTreeMap<Side, Made>,
+    /// What each side said when it was last read. For the run that reads; not kept.
+    #[serde(skip)]
+    said: BTreeMap<Side, BTreeMap<String, FieldHash>>,
     /// Fields where one side's own edit is kept and not carried over.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub differs: BTreeSet<String>,
     /// Fields about which a person has to decide, and since when.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub conflicts: BTreeMap<String, Timestamp>,
-    /// Fields that somebody changed where a write of ours may have landed before: whether that edit was made on ours, or beside
-    /// it, cannot be told, so no policy decides about it.
+    /// Fields that changed where a write of ours may have landed before, or landed and was never looked at: whether somebody edited
+    /// them, and whether on ours or beside it, cannot be told, so no policy decides about them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unclear: BTreeSet<String>,
     /// Fields that the mapping could not carry over.
@@ -167,7 +171,8 @@ impl LinkState {
 
     /// Takes in what a read of both sides tells about our own writes. A field that holds what we meant to write was written by us,
     /// so it is the base now; an intent that has landed, or whose guard no longer holds, is forgotten. A side that still has the
-    /// version of our own write shows what became of it there, and that is nobody's edit either.
+    /// version of our own write shows what became of it there, and that is nobody's edit either. Where that version is over already,
+    /// what became of it cannot be told from an edit.
     pub fn absorb(&mut self, chart: Sight<'_>, row: Sight<'_>) {
         for (side, sight) in [(Side::Fhir, chart), (Side::FileMaker, row)] {
             for (field, hash) in sight.hashes {
@@ -176,27 +181,28 @@ impl LinkState {
                     self.base.insert(field.clone(), Base::both(*hash));
                 }
             }
-            if let Some(made) = self.made.get(&side).filter(|made| Some(made.version.as_str()) == sight.version) {
-                for field in &made.fields {
-                    let (Some(base), Some(hash)) = (self.base.get_mut(field), sight.hashes.get(field)) else {
+            if let (Some(made), Some(version)) = (self.made.get_mut(&side), sight.version) {
+                let is_ours = made.version == version;
+                for field in std::mem::take(&mut made.fields) {
+                    let (Some(base), Some(hash)) = (self.base.get_mut(&field), sight.hashes.get(&field)) else {
                         continue;
                     };
-                    match side {
-                        Side::Fhir => base.left = *hash,
-                        Side::FileMaker => base.right = *hash,
+                    if is_ours {
+                        *base.of_mut(side) = *hash;
+                    } else if base.of(side) != *hash {
+                        self.unclear.insert(field);
                     }
                 }
             }
-            for intent in self.intents.iter().filter(|intent| intent.side == side && !intent.can_land(sight.version)) {
-                for (field, meant) in &intent.fields {
-                    let (Some(now), Some(base)) = (sight.hashes.get(field), self.base.get(field)) else { continue };
-                    let before = if side == Side::Fhir { base.left } else { base.right };
-                    if now != meant && *now != before {
+            if self.intents.iter().any(|intent| intent.side == side && !intent.can_land(sight.version)) {
+                for (field, now) in sight.hashes {
+                    if self.base.get(field).is_some_and(|base| base.of(side) != *now) {
                         self.unclear.insert(field.clone());
                     }
                 }
             }
             self.intents.retain(|intent| intent.side != side || intent.can_land(sight.version));
+            self.said.insert(side, sight.hashes.clone());
         }
         if row.version.is_some() && self.row.is_none() {
             // One of the creates is this row: the one that says the same, unless somebody has changed it since. Any other can land
@@ -226,7 +232,10 @@ impl LinkState {
     /// A write was done: both sides agree on these fields now, and no older edit of that side can land any more.
     pub fn written(&mut self, side: Side, fields: &BTreeMap<String, FieldHash>, version: &str, now: Timestamp) {
         self.base.extend(fields.iter().map(|(field, hash)| (field.clone(), Base::both(*hash))));
-        let made = Made { version: version.to_owned(), fields: fields.keys().cloned().collect() };
+        let stood = self.said.get(&side).into_iter().flatten();
+        let stood = stood.filter(|(field, said)| self.base.get(*field).is_some_and(|base| base.of(side) == **said));
+        let fields_there = fields.keys().chain(stood.map(|(field, _)| field)).cloned().collect();
+        let made = Made { version: version.to_owned(), fields: fields_there };
         self.made.insert(side, made);
         self.intents.retain(|intent| intent.side != side || intent.expected.is_none());
         for field in fields.keys() {

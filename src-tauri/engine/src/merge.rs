@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::keys::FieldHash;
+use crate::{connection::Side, keys::FieldHash};
 
 /// What both sides said when they last agreed. Two hashes, since a server may keep what we wrote in a form of its own, and that
 /// is nobody's edit.
@@ -17,6 +17,20 @@ pub struct Base {
 impl Base {
     pub fn both(hash: FieldHash) -> Self {
         Self { left: hash, right: hash }
+    }
+
+    pub fn of(&self, side: Side) -> FieldHash {
+        match side {
+            Side::Fhir => self.left,
+            Side::FileMaker => self.right,
+        }
+    }
+
+    pub fn of_mut(&mut self, side: Side) -> &mut FieldHash {
+        match side {
+            Side::Fhir => &mut self.left,
+            Side::FileMaker => &mut self.right,
+        }
     }
 }
 

@@ -289,6 +289,23 @@ fn what_a_server_made_of_our_write_is_nobodys_edit() {
 }
 
 #[test]
+fn what_became_of_our_write_cannot_be_told_once_its_version_is_over() {
+    let hash = |value: &str| hasher().hash(&key(), "F", &text(value));
+    for (version, unclear) in [("7", false), ("8", true)] {
+        let mut state = state_with(&[("F", "a")]);
+        let sight = |hashes| Sight { version: Some("6"), hashes };
+        let (chart, row) = ([("F".to_owned(), hash("a"))].into(), [("F".to_owned(), hash("a"))].into());
+        state.absorb(sight(&chart), sight(&row));
+        // Another field is written, and the server keeps the whole resource in its own form.
+        state.written(Side::Fhir, &[("G".to_owned(), hash("b"))].into(), "7", jiff::Timestamp::UNIX_EPOCH);
+        let chart = [("F".to_owned(), hash("A"))].into();
+        state.absorb(Sight { version: Some(version), hashes: &chart }, sight(&row));
+        assert_eq!(state.unclear.contains("F"), unclear);
+        assert_eq!(state.base["F"].left == hash("A"), !unclear);
+    }
+}
+
+#[test]
 fn a_field_written_again_and_again_goes_round() {
     let mut state = state_with(&[]);
     let field = "F".to_owned();

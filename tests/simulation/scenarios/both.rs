@@ -68,6 +68,11 @@ async fn linked(stage: &Stage, names: &[&str]) -> Engine {
         stage.hint("Patient", name).await;
     }
     stage.rest(secs(120)).await;
+    // The echo: what became of our own write there is looked at.
+    for name in names {
+        stage.hint("Patient", name).await;
+    }
+    stage.rest(secs(120)).await;
     // Versions of both sides that nobody could take for the same moment.
     tokio::time::sleep(secs(10)).await;
     stage.clear_log();
@@ -213,6 +218,7 @@ async fn the_newer_edit_wins_by_the_sources_own_times_and_within_two_seconds_nob
     desk(&stage, "p1", "Phone", "later");
     look(&stage, "p1").await;
     assert_eq!(says(&chart(&stage, "p1"), "Phone"), "later");
+    look(&stage, "p1").await;
     tokio::time::sleep(secs(30)).await;
     portal(&stage, "p1", "/telecom/0/value", "at once");
     desk(&stage, "p1", "Phone", "at the same moment");
