@@ -215,8 +215,8 @@ impl Poller {
                     failures = 0;
                     self.polled(began, Some(Polled { remark: Some(Code::NotWatched), ..Polled::default() }));
                     self.swept(Swept { remark: Some(Code::NotWatched), ..Swept::default() });
-                    next_poll = clock.elapsed() + plan.every.max(NOT_WATCHED);
-                    next_sweep = next_poll;
+                    next_poll = clock.elapsed() + plan.every;
+                    next_sweep = clock.elapsed() + plan.sweep_every;
                     sweep_due = next_sweep;
                 }
                 Err(Unfinished::Storage(fault)) if fault.class == Class::Fatal => return Err(fault),
@@ -497,9 +497,6 @@ impl SeenByPolls {
         line.at.zip(self.since).is_some_and(|(at, since)| at >= since)
     }
 }
-
-/// Between looks at a table that has no fields for changes.
-const NOT_WATCHED: Duration = Duration::from_secs(5 * 60);
 
 fn earlier(time: Timestamp, by: Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
