@@ -1,7 +1,10 @@
 //! What the ledger remembers of one link: ids, versions, keyed hashes and names of fields. No value of the chart is in here but
 //! those that a policy overwrote, and they are sealed ([`crate::kept`]).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp, civil::DateTime};
 use serde::{Deserialize, Serialize};
@@ -70,9 +73,31 @@ pub enum Ended {
 /// Versions of the chart that are over, remembered so that a late answer is not taken for a new edit.
 const PAST_VERSIONS: usize = 8;
 
-/// A field that we wrote so often within so long goes round in a circle.
-pub const HOPS: usize = 5;
+/// A field that we wrote so often within so long may go round in a circle: its next write waits until it is seldom again.
+pub const HOPS: usize = 10;
 pub const HOPS_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+/// What goes on like that for so long is no person at work: nothing is written until somebody has looked.
+pub const HOPS_FOR: SignedDuration = SignedDuration::from_mins(30);
+
+/// How often we wrote one field lately.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Hops {
+    /// Since when it was never left alone for [`HOPS_WITHIN`].
+    since: Timestamp,
+    times: VecDeque<Timestamp>,
+    /// It went on for too long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stopped: bool,
+}
+
+/// What becomes of a write to a field that we have written very often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Circling {
+    /// It may be written again after this.
+    Pause(Duration),
+    /// Something answers us: a person has to look.
+    Stop,
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkState {
@@ -126,9 +151,8 @@ pub struct LinkState {
     pub refused: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<Kept>,
-    /// When each field was written lately.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    hops: BTreeMap<String, Vec<Timestamp>>,
+    hops: BTreeMap<String, Hops>,
     /// The parent whose row was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<RecordKey>,
@@ -239,7 +263,8 @@ impl LinkState {
         self.made.insert(side, made);
         self.intents.retain(|intent| intent.side != side || intent.expected.is_none());
         for field in fields.keys() {
-            self.hops.entry(field.clone()).or_default().push(now);
+            let fresh = Hops { since: now, times: VecDeque::new(), stopped: false };
+            self.hops.entry(field.clone()).or_insert(fresh).times.push_back(now);
         }
     }
 
@@ -274,13 +299,25 @@ impl LinkState {
         self.hops.clear();
     }
 
-    /// Whether one of these fields was written so often lately that something must be answering us.
-    pub fn goes_round<'a>(&mut self, mut fields: impl Iterator<Item = &'a String>, now: Timestamp) -> bool {
-        for times in self.hops.values_mut() {
-            times.retain(|time| now.duration_since(*time).abs() <= HOPS_WITHIN);
+    /// Whether one of these fields was written so often lately that something may be answering us.
+    pub fn circling<'a>(&mut self, fields: impl Iterator<Item = &'a String>, now: Timestamp) -> Option<Circling> {
+        self.hops.retain(|_, hops| {
+            hops.times.retain(|time| now.duration_since(*time).abs() <= HOPS_WITHIN);
+            hops.stopped || !hops.times.is_empty()
+        });
+        let mut pause = None;
+        for field in fields {
+            let Some(hops) = self.hops.get_mut(field) else { continue };
+            let often = hops.times.len() >= HOPS;
+            hops.stopped |= often && now.duration_since(hops.since) >= HOPS_FOR;
+            if hops.stopped {
+                return Some(Circling::Stop);
+            }
+            if let Some(oldest) = hops.times.front().filter(|_| often) {
+                pause = pause.max(Some((HOPS_WITHIN - now.duration_since(*oldest)).unsigned_abs()));
+            }
         }
-        self.hops.retain(|_, times| !times.is_empty());
-        fields.any(|field| self.hops.get(field).is_some_and(|times| times.len() >= HOPS))
+        pause.map(Circling::Pause)
     }
 
     /// Keeps the open conflicts as they are found: an old one keeps its date.

@@ -8,7 +8,7 @@ use engine::{
     connection::Side,
     key::{RecordKey, ResourceType, RowUuid},
     keys::{ClinicKey, Hasher},
-    link::{LinkState, Sight, hashes},
+    link::{Circling, LinkState, Sight, hashes},
     mapping::{Direction, Extracted, Kind, Owner, ResourceMapping, Rule, Standing, Unit},
     merge::Base,
     reconcile::plan::{Decision, Plan, Sides, newer, plan},
@@ -306,20 +306,37 @@ fn what_became_of_our_write_cannot_be_told_once_its_version_is_over() {
 }
 
 #[test]
-fn a_field_written_again_and_again_goes_round() {
+fn a_field_written_again_and_again_is_written_seldom_and_then_no_more() {
     let mut state = state_with(&[]);
     let field = "F".to_owned();
     let begun: jiff::Timestamp = "2026-03-02T08:00:00Z".parse().unwrap();
-    let minute = |minute: i64| begun + jiff::SignedDuration::from_mins(minute);
-    for time in 0..5 {
-        assert!(!state.goes_round([&field].into_iter(), minute(time)), "{time}");
-        state.written(Side::Fhir, &[(field.clone(), hasher().hash(&key(), "F", &text("a")))].into(), "1", minute(time));
+    let second = |second: i64| begun + jiff::SignedDuration::from_secs(second);
+    let ask = |state: &mut LinkState, field: &str, at: i64| state.circling([&field.to_owned()].into_iter(), second(at));
+    let write = |state: &mut LinkState, at: i64| {
+        let hash = hasher().hash(&key(), "F", &text("a"));
+        state.written(Side::Fhir, &[(field.clone(), hash)].into(), "1", second(at));
+    };
+    for at in 0..10 {
+        assert_eq!(ask(&mut state, "F", at), None, "{at}");
+        write(&mut state, at);
     }
-    assert!(state.goes_round([&field].into_iter(), minute(5)));
-    assert!(!state.goes_round([&"G".to_owned()].into_iter(), minute(5)), "another field");
-    assert!(!state.clone().goes_round([&field].into_iter(), minute(11)), "calm again");
+    assert_eq!(ask(&mut state, "F", 100), Some(Circling::Pause(std::time::Duration::from_secs(500))));
+    assert_eq!(ask(&mut state, "G", 100), None, "another field");
+    assert_eq!(ask(&mut state.clone(), "F", 601), None, "the first is long ago");
+    assert_eq!(ask(&mut state.clone(), "F", 24 * 60 * 60), None, "calm for a day");
+    let mut at = 100;
+    let stopped = loop {
+        match ask(&mut state, "F", at) {
+            None => write(&mut state, at),
+            Some(Circling::Pause(_)) => {}
+            Some(Circling::Stop) => break at,
+        }
+        at += 1;
+    };
+    assert_eq!(stopped, 30 * 60, "half an hour of it");
+    assert_eq!(ask(&mut state, "F", 24 * 60 * 60), Some(Circling::Stop), "time alone sets nothing going again");
     state.begin_anew();
-    assert!(!state.goes_round([&field].into_iter(), minute(5)), "a person has looked");
+    assert_eq!(ask(&mut state, "F", 24 * 60 * 60), None, "a person has looked");
 }
 
 #[test]

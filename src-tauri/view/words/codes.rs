@@ -37,7 +37,7 @@ pub fn sentence(code: Code) -> &'static str {
         Code::Conflict => "Both sides changed a field. Each keeps its own until you choose.",
         Code::Reshaped => "One side keeps a value in a form of its own. Please look whether anything is cut off.",
         Code::Looping => {
-            "A field changed again and again after our writes. We stopped; IT should look for a program that answers us."
+            "A field changes again and again after our writes, so it is written seldom now, and no more after half an hour. IT should look for a program that answers us."
         }
         Code::WentBack => {
             "One side shows an older state than before, like a restored copy. Nothing was written; please look at it."

@@ -32,7 +32,7 @@ use crate::{
     keys::{FieldHash, Hasher, Seal},
     lease::{HeldLease, Watch},
     ledger::{LedgerError, Record, Want},
-    link::{Ended, LinkState, Sight, hashes},
+    link::{Circling, Ended, LinkState, Sight, hashes},
     mapping::{Extracted, ResourceMapping, Skip, Standing, sign},
     ports::{AuditLog, Clock, Ledger, Read, Resource},
     retry::Budget,
@@ -430,8 +430,12 @@ impl Run<'_> {
         let json = self.written_back(&mut plan, &resource, sides);
         state.base.extend(std::mem::take(&mut plan.agreed));
         let now = reconciler.clock.now();
-        if !plan.writes_nothing() && state.goes_round(plan.to_row.keys().chain(plan.to_chart.keys()), now) {
-            return Ok(Step::ends(reconciler.dead(state.clone(), Code::Looping)));
+        match state.circling(plan.to_row.keys().chain(plan.to_chart.keys()), now) {
+            None => {}
+            Some(Circling::Pause(pause)) => {
+                return Ok(Step::ends(reconciler.later(state.clone(), Code::Looping, pause)));
+            }
+            Some(Circling::Stop) => return Ok(Step::ends(reconciler.dead(state.clone(), Code::Looping))),
         }
         let version = match self.write_both(state, &resource, row, &plan, json.as_ref()).await? {
             Ok(version) => version,
