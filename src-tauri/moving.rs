@@ -57,7 +57,9 @@ impl Move<'_> {
         if left.is_nothing() {
             return Ok(());
         }
-        self.say(left);
+        let Left { records, letters, messages } = left;
+        tracing::info!(records, letters, messages, "moving to the shared queue and ledger");
+        (self.tell)(Way::Moving(records));
         self.records(|kind| kind != Kind::Cursor).await?;
         self.letters().await?;
         self.messages().await?;
@@ -74,12 +76,6 @@ impl Move<'_> {
             letters: ledger.dead_letters(usize::MAX >> 1).await?.len() as u64,
             messages: depth.waiting + depth.in_flight,
         })
-    }
-
-    fn say(&self, left: Left) {
-        let Left { records, letters, messages } = left;
-        tracing::info!(records, letters, messages, "moving to the shared queue and ledger");
-        (self.tell)(Way::Moving(records));
     }
 
     async fn records(&self, which: impl Fn(Kind) -> bool) -> Result<(), Fault> {
@@ -103,9 +99,9 @@ impl Move<'_> {
                 .collect();
             self.ledger.want(&wants).await?;
             self.from.forget(chosen.into_iter().map(|record| record.key).collect()).await?;
-            let left = self.left().await?;
-            if !left.is_nothing() {
-                self.say(left);
+            let left = ledger.count(Filter::All).await?;
+            if left > 0 {
+                (self.tell)(Way::Moving(left));
             }
         }
     }

@@ -160,6 +160,9 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
 
 /// Which of a mapping's fields go both ways, and why the others do not.
 fn ways(mapping: &ResourceMapping) -> String {
+    if mapping.table.changes.is_none() {
+        return format!("{}: to FileMaker only: `both-ways` is off, or the mapping has no `changes`", mapping.resource);
+    }
     let one_way = mapping.table.fields.keys().filter_map(|field| Some((field, mapping.one_way(field)?)));
     let mut reasons: Vec<(OneWay, Vec<&str>)> = Vec::new();
     for (field, reason) in one_way {

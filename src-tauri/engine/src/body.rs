@@ -400,6 +400,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(hint["properties"]["origin"]["enum"].as_array().unwrap().len(), 5);
+        assert_eq!(hint["properties"]["origin"]["enum"].as_array().unwrap().len(), 2);
     }
 }

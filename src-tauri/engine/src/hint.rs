@@ -12,11 +12,6 @@ use crate::key::{FirmId, RecordKey, ResourceId, ResourceType, RowUuid};
 pub enum Origin {
     Poll,
     Push,
-    Sweep,
-    /// A person pressed a button.
-    Person,
-    /// A child waits for its parent's link.
-    Child,
 }
 
 /// What may have changed.

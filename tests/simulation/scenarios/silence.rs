@@ -116,17 +116,16 @@ async fn a_poll_that_hangs_at_another_station_is_noticed_here_too() {
 
 /// A queue that counts needs no lull to prove that nothing waits.
 #[tokio::test(start_paused = true)]
-#[ignore = "it is not up to date in any of the looks: to be mended"]
 async fn a_queue_that_is_never_quiet_is_up_to_date_between_two_changes() {
     let stage = Stage::set().await;
     stage.put_patient("p1", "Testpatient");
     let engine = stage.boot("desk-0");
     let mut greens = 0;
     for _ in 0..300 {
-        // Sooner than any receive comes back empty.
+        // Sooner than any receive comes back empty, and not in step with the snapshots of each second.
         stage.hint("Patient", "p1").await;
         for _ in 0..4 {
-            tokio::time::sleep(Duration::from_millis(250)).await;
+            tokio::time::sleep(Duration::from_millis(325)).await;
             greens += u32::from(is_green(&engine));
         }
     }

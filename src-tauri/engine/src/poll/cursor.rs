@@ -1,11 +1,11 @@
 //! How far a poll has come: a leased record of the ledger, so that one station polls at a time.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Poller, Unfinished};
+use super::{Poller, Unfinished, earlier};
 use crate::{
     connection::Side,
     key::RecordKey,
@@ -25,14 +25,30 @@ pub(super) struct Cursor {
 
 /// Hints that polls have sent and that are not known to have arrived: whoever takes the cursor next can find out, also where their
 /// sender has died and the queue was purged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct UnderWay {
-    /// What is stamped up to here has arrived; none: nothing is known to.
-    pub(super) since: Option<Timestamp>,
+    /// What is stamped up to here has arrived.
+    pub(super) since: Timestamp,
     /// The latest stamp of what they tell of.
     pub(super) until: Timestamp,
     /// The first of them was sent then or later, by the source's clock.
     pub(super) begun: Timestamp,
+}
+
+impl UnderWay {
+    /// One hint, of what is stamped so.
+    pub(super) fn of(stamp: Timestamp, begun: Timestamp) -> Self {
+        Self { since: earlier(stamp, Duration::from_nanos(1)), until: stamp, begun }
+    }
+
+    pub(super) fn and(self, other: Option<Self>) -> Self {
+        let Some(other) = other else { return self };
+        Self {
+            since: self.since.min(other.since),
+            until: self.until.max(other.until),
+            begun: self.begun.min(other.begun),
+        }
+    }
 }
 
 /// Polls and full comparisons have cursors of their own.

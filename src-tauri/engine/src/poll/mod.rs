@@ -293,16 +293,15 @@ impl Poller {
     ) -> Result<Cursor, Unfinished> {
         let plan = self.plan(firm);
         let since = cursor.watermark.map(|watermark| earlier(watermark, plan.overlap));
+        let mut look = self.look(cursor.under_way);
         // Once more from where they began, to see that all of them arrived.
-        let arrived = self.must_have_arrived().zip(cursor.under_way.clone());
-        let from = arrived.as_ref().map_or(since, |(_, under_way)| since.min(under_way.since));
+        let from = since.map(|since| look.as_ref().map_or(since, |look| since.min(look.since())));
+        let heard = |time: Option<Timestamp>| time.unwrap_or_else(|| self.reconciler.clock.now());
         let mut next = cursor;
         let mut newest = next.watermark;
         let mut time = None;
         let mut page = None;
-        let mut at_work = false;
-        let mut listed = BTreeSet::new();
-        let mut hints: Option<(Timestamp, Timestamp)> = None;
+        let mut sent = None;
         loop {
             let list = self.page(firm, from, page.as_ref()).await?;
             // The clock of the *first* answer: what is committed while we walk is for the next poll.
@@ -311,16 +310,17 @@ impl Poller {
                 polled.remark = Some(Code::DeskClock);
             }
             newest = newest.max(list.lines.iter().filter_map(|line| line.at).max());
-            listed.extend(list.lines.iter().map(|line| self.key(&line.subject)));
+            if let Some(look) = &mut look {
+                look.listed(list.lines.iter().map(|line| self.key(&line.subject)));
+            }
             let seen = &mut next.seen;
             let is_fresh = |line: &Line| {
                 line.at.is_none_or(|at| since.is_none_or(|since| at >= since))
                     && seen.insert(line.name(), line.at.unwrap_or(Timestamp::MIN)).is_none()
             };
-            let (mut fresh, mut hinted): (Vec<_>, Vec<_>) = list.lines.into_iter().partition(is_fresh);
-            if let Some((mark, under_way)) = &arrived {
-                hinted.retain(|line| line.at > under_way.since && line.at <= Some(mark.until));
-                at_work |= self.mark_lost(hinted).await?;
+            let (mut fresh, hinted): (Vec<_>, Vec<_>) = list.lines.into_iter().partition(is_fresh);
+            if let Some(look) = &mut look {
+                self.look_at(look, hinted).await?;
             }
             if since.is_none() && self.side == Side::FileMaker {
                 // Most of what is there has been written by us.
@@ -328,45 +328,24 @@ impl Poller {
             }
             let expected = || fresh.iter().filter(|_| asked).map(|line| self.key(&line.subject));
             self.pass.expect(expected());
-            let sent = self.hint(&fresh).await;
-            if sent.is_err() {
+            let hints = self.hint(&fresh).await;
+            if hints.is_err() {
                 self.pass.give_up(expected());
             }
-            sent?;
-            for at in fresh.iter().filter_map(|line| line.at) {
-                hints = Some(hints.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
-            }
+            hints?;
+            let (begun, stamps) = (heard(time), fresh.iter().filter_map(|line| line.at));
+            sent = stamps.fold(sent, |sent, stamp| Some(UnderWay::of(stamp, begun).and(sent)));
             page = list.next;
             if page.is_none() {
                 break;
             }
         }
-        if let Some((mark, under_way)) = &arrived {
-            // A list may lag behind, so that it no longer shows, or not again yet, what it has shown.
-            let of = |at: Timestamp| Some(at) > under_way.since && at <= mark.until;
-            let sent = next.seen.iter().filter(|(_, at)| of(**at)).filter_map(|(name, at)| Line::named(name, *at));
-            let unlisted = sent.map(|line| (self.key(&line.subject), line)).filter(|(key, _)| !listed.contains(key));
-            let mut last: BTreeMap<RecordKey, Line> = BTreeMap::new();
-            for (key, line) in unlisted {
-                match last.get(&key) {
-                    Some(later) if later.at > line.at => {}
-                    Some(_) | None => drop(last.insert(key, line)),
-                }
-            }
-            at_work |= self.mark_lost(last.into_values().collect()).await?;
+        let looked = look.is_some();
+        if let Some(mut look) = look {
+            self.look_at_unlisted(&mut look, &next.seen).await?;
+            next.under_way = look.rest();
         }
-        if let (Some((mark, UnderWay { since, until, .. })), false) = (&arrived, at_work) {
-            let more = *until > mark.until;
-            let since = (*since).max(Some(mark.until));
-            next.under_way = more.then_some(UnderWay { since, until: *until, begun: mark.time });
-        }
-        if let Some((first, last)) = hints {
-            let begun = time.unwrap_or_else(|| self.reconciler.clock.now());
-            let under_way = next.under_way.get_or_insert(UnderWay { since: next.watermark, until: last, begun });
-            // What becomes visible late is stamped before what has arrived already.
-            under_way.since = under_way.since.min(Some(earlier(first, Duration::from_nanos(1))));
-            under_way.until = under_way.until.max(last);
-        }
+        next.under_way = sent.map(|sent| sent.and(next.under_way)).or(next.under_way);
         // All hints are durable: the mark may move, never back and never past what has settled. Where nothing has a stamp, it begins
         // at what has settled.
         let settled = time.or(newest).map(|time| earlier(time, plan.settle));
@@ -381,11 +360,10 @@ impl Poller {
             next.seen.retain(|_, stamped| *stamped >= oldest);
         }
         polled.watermark = next.watermark;
-        polled.under_way = next.under_way.as_ref().map(|under_way| {
-            let now = time.unwrap_or_else(|| self.reconciler.clock.now());
-            Duration::try_from(now.duration_since(under_way.begun)).unwrap_or_default()
-        });
-        self.note(&next, time, arrived.is_some());
+        let now = heard(time);
+        let age = |under_way: UnderWay| Duration::try_from(now.duration_since(under_way.begun)).unwrap_or_default();
+        polled.under_way = next.under_way.map(age);
+        self.note(next.under_way, now, looked);
         Ok(next)
     }
 
@@ -486,7 +464,7 @@ impl SeenByPolls {
         let since = match &polls.under_way {
             // Of hints that have been under way so long nobody knows when they will be looked at: the queue may never be empty.
             Some(UnderWay { since, begun, .. }) if now.is_some_and(|now| earlier(now, plan.sweep_every) < *begun) => {
-                since.unwrap_or(Timestamp::MIN)
+                *since
             }
             Some(_) | None => watermark,
         };
