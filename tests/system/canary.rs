@@ -28,7 +28,9 @@ use tokio::{
 
 use crate::{
     canary_kit::{PATIENT, Scan},
-    installation::{Installation, assert_said, said},
+    console,
+    installation::{Installation, said},
+    post::sharing,
     rig::until,
 };
 
@@ -266,28 +268,15 @@ mod ministack {
     }
 }
 
-/// Asks the emulator in JSON, past the adapters.
-async fn raw(address: &str, target: &str, request: &Json) -> Json {
-    let key = "Credential=synthetic/20260101/us-east-1/any/aws4_request";
-    let call = reqwest::Client::new().post(address).body(request.to_string());
-    let call = call.header("x-amz-target", target).header("content-type", "application/x-amz-json-1.0");
-    let call = call.header("authorization", format!("AWS4-HMAC-SHA256 {key}, SignedHeaders=host, Signature=0"));
-    serde_json::from_str(&call.send().await.unwrap().text().await.unwrap()).unwrap()
-}
-
 /// All that a station ever sent to AWS, and all that rests there in the end: every table, both queues.
 async fn what_rests_in_aws_tells_nothing_of_a_patient(address: &str) {
     let name = "canary";
     let (ear, heard) = overhear(address.strip_prefix("http://").unwrap().parse().unwrap()).await;
-    let mut installation = Installation::with(1, 34, &crate::post::shared(&format!("http://{ear}"), name)).await;
-    installation.set_secrets().await;
-    installation.run_with_input(&["secret", "set", "aws"], "synthetic\n").await;
-    assert_said(&installation.run(&["provision"]).await, "made");
-    assert_said(&installation.run(&["doctor", "--write-probe", "--yes"]).await, "Everything works.");
+    let mut installation = sharing(name, 1, 34, &format!("http://{ear}")).await;
     // Another producer puts the whole patient into a message, past the ear.
-    let queue = raw(address, "AmazonSQS.GetQueueUrl", &json!({ "QueueName": name })).await["QueueUrl"].clone();
+    let queue = console::ask(address, "AmazonSQS.GetQueueUrl", json!({ "QueueName": name })).await["QueueUrl"].clone();
     let poison = json!({ "QueueUrl": queue, "MessageBody": json!({ "v": 1, "hints": [quoted()] }).to_string() });
-    raw(address, "AmazonSQS.SendMessage", &poison).await;
+    console::ask(address, "AmazonSQS.SendMessage", poison).await;
     let planted = resources(&mut installation);
     let id = |which: usize| planted[which]["id"].as_str().unwrap();
     let (chart, filemaker) = (installation.chart.control(), installation.server.control());
@@ -317,11 +306,13 @@ async fn what_rests_in_aws_tells_nothing_of_a_patient(address: &str) {
 
     let mut scan = Scan::default();
     let mut items = 0;
-    for table in raw(address, "DynamoDB_20120810.ListTables", &json!({})).await["TableNames"].as_array().unwrap() {
+    for table in
+        console::ask(address, "DynamoDB_20120810.ListTables", json!({})).await["TableNames"].as_array().unwrap()
+    {
         if !table.as_str().unwrap().starts_with("canary-") {
             continue;
         }
-        let all = raw(address, "DynamoDB_20120810.Scan", &json!({ "TableName": table })).await;
+        let all = console::ask(address, "DynamoDB_20120810.Scan", json!({ "TableName": table })).await;
         assert!(all["LastEvaluatedKey"].is_null());
         items += all["Items"].as_array().unwrap().len();
         // What is written in base64 is looked at as it is.
@@ -332,9 +323,11 @@ async fn what_rests_in_aws_tells_nothing_of_a_patient(address: &str) {
     }
     assert!(items > 10, "{items}");
     for name in [name, "canary-dead"] {
-        let url = raw(address, "AmazonSQS.GetQueueUrl", &json!({ "QueueName": name })).await["QueueUrl"].clone();
+        let url =
+            console::ask(address, "AmazonSQS.GetQueueUrl", json!({ "QueueName": name })).await["QueueUrl"].clone();
         let left =
-            raw(address, "AmazonSQS.ReceiveMessage", &json!({ "QueueUrl": url, "MaxNumberOfMessages": 10 })).await;
+            console::ask(address, "AmazonSQS.ReceiveMessage", json!({ "QueueUrl": url, "MaxNumberOfMessages": 10 }))
+                .await;
         scan.bytes(&format!("queue {name}"), left.to_string().as_bytes());
     }
     let heard = heard.lock().unwrap().clone();

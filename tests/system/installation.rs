@@ -24,7 +24,7 @@ use simulators::filemaker::{self, FileMaker};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::rig::{ACCOUNT, Chart, ChartSystem, PATIENCE, SECRET, doubled, until};
+use crate::rig::{ACCOUNT, Chart, ChartSystem, PATIENCE, SECRET, doubled, seen, until};
 
 pub(crate) const PASSPHRASE: &str = "synthetic passphrase of a test";
 
@@ -110,11 +110,15 @@ impl Installation {
     /// Reads both sides by itself and waits until all is there, once, whatever the relay says.
     pub(crate) async fn both_sides_equal(&self) -> Comparison {
         let connected = self.connected().await;
-        let compared = until("everything has arrived", async || {
-            let compared = Comparison::of(&connected, self.chart.resources()).await.ok()?;
-            (compared.all_arrived() && compared.expected > 0).then_some(compared)
-        })
-        .await;
+        let compare = async || Comparison::of(&connected, self.chart.resources()).await.ok();
+        let arrived = async || compare().await.filter(|compared| compared.all_arrived() && compared.expected > 0);
+        let Some(compared) = seen(arrived).await else {
+            let mut why = format!("waited in vain until everything has arrived: {:?}", compare().await);
+            for listing in ["status", "queue", "dead", "remarks"] {
+                why += &format!("\n{listing}: {}", said(&self.run(&[listing]).await));
+            }
+            panic!("{why}");
+        };
         assert_eq!(doubled(&self.filemaker()), Vec::<String>::new());
         connected.filemaker.close().await;
         compared

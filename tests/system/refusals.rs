@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::{
-    installation::{Installation, assert_said},
-    post::shared,
+    installation::assert_said,
+    post::sharing,
     proxy::{Act, Proxy},
 };
 
@@ -22,11 +22,8 @@ fn refusal(name: &str) -> Act {
 
 async fn a_refusal_is_said_in_a_sentence_and_over_when_it_ends(address: &str) {
     let proxy = Proxy::start(address).await;
-    let mut installation = Installation::with(2, 33, &shared(&proxy.address, "refused")).await;
-    installation.set_secrets().await;
-    installation.run_with_input(&["secret", "set", "aws"], "synthetic\n").await;
-    assert_said(&installation.run(&["provision"]).await, "made");
-    let doctor = installation.run(&["doctor", "--write-probe", "--yes"]).await;
+    let mut installation = sharing("refused", 2, 33, &proxy.address).await;
+    let doctor = installation.run(&["doctor"]).await;
     assert_said(&doctor, "all roles");
     assert_said(&doctor, "$2.45");
     let relay = installation.start();

@@ -189,16 +189,21 @@ pub(crate) fn writes(filemaker: &filemaker::Control) -> u64 {
     [Route::Create, Route::Edit, Route::Duplicate, Route::Delete].into_iter().map(|route| counts.of(route)).sum()
 }
 
-/// Waits until `condition` gives something, looking now and then; fails with `what` after [`PATIENCE`].
-pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+/// Looks now and then until `condition` gives something; none after [`PATIENCE`].
+pub(crate) async fn seen<T>(mut condition: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        if let Some(found) = condition().await {
+        let found = condition().await;
+        if found.is_some() || tokio::time::Instant::now() >= deadline {
             return found;
         }
-        assert!(tokio::time::Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The same; fails with `what` if it does not come.
+pub(crate) async fn until<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    seen(condition).await.unwrap_or_else(|| panic!("waited in vain until {what}"))
 }
 
 /// A relay at work.

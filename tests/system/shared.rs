@@ -7,8 +7,9 @@ use simulators::filemaker::{self, When};
 use tokio::process::Child;
 
 use crate::{
+    console,
     installation::{Installation, assert_refused, assert_said, said},
-    post::{Post, shared},
+    post::{Post, shared, sharing},
     rig::until,
 };
 
@@ -33,11 +34,7 @@ mod ministack {
 
 async fn killed_again_and_again(address: &str) {
     const KILLS: u32 = 12;
-    let mut installation = Installation::with(8, 31, &shared(address, "killed")).await;
-    installation.set_secrets().await;
-    assert_said(&installation.run_with_input(&["secret", "set", "aws"], "synthetic\n").await, "is set");
-    assert_said(&installation.run(&["provision"]).await, "made");
-    assert_said(&installation.run(&["doctor", "--write-probe", "--yes"]).await, "Everything works.");
+    let mut installation = sharing("killed", 8, 31, address).await;
     let first = installation.start();
     let posts = ["station-2", "station-3", "station-4", "station-5"].map(|id| Post::beside(&installation, id));
     let mut running: Vec<Child> = posts.iter().map(Post::start).collect();
@@ -77,29 +74,8 @@ async fn killed_again_and_again(address: &str) {
     installation.stop(first).await;
 }
 
-/// Straight to the emulator, as another program of the account would.
-async fn sqs(address: &str, operation: &str, body: serde_json::Value) {
-    let answer = reqwest::Client::new()
-        .post(address)
-        .header("content-type", "application/x-amz-json-1.0")
-        .header("x-amz-target", format!("AmazonSQS.{operation}"))
-        .header(
-            "authorization",
-            "AWS4-HMAC-SHA256 Credential=synthetic/20260302/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=0",
-        )
-        .body(body.to_string())
-        .send()
-        .await
-        .unwrap();
-    assert!(answer.status().is_success(), "{operation}: {}", answer.text().await.unwrap());
-}
-
 async fn purged(address: &str) {
-    let mut installation = Installation::with(3, 33, &shared(address, "purged")).await;
-    installation.set_secrets().await;
-    installation.run_with_input(&["secret", "set", "aws"], "synthetic\n").await;
-    assert_said(&installation.run(&["provision"]).await, "made");
-    assert_said(&installation.run(&["doctor", "--write-probe", "--yes"]).await, "Everything works.");
+    let mut installation = sharing("purged", 3, 33, address).await;
     let relay = installation.start();
     installation.all_arrived().await;
     // FileMaker is away, and the relay takes in what it can.
@@ -117,14 +93,14 @@ async fn purged(address: &str) {
         async || said(&installation.run(&["queue"]).await).lines().filter(|line| line.contains("/Patient/")).count();
     until("all four are wanted", async || (wanted().await == 4).then_some(())).await;
     let url = format!("{address}/000000000000/purged");
-    sqs(address, "PurgeQueue", serde_json::json!({ "QueueUrl": url })).await;
+    console::ask(address, "AmazonSQS.PurgeQueue", serde_json::json!({ "QueueUrl": url })).await;
     filemaker.clear(&away);
     installation.all_arrived().await;
     // A plain message about nobody in particular: the record is named, and needs a person.
     let plain = serde_json::json!({ "QueueUrl": url, "MessageBody": r#"{"patientId":"synthetic-nobody"}"# });
-    sqs(address, "SendMessage", plain).await;
+    console::ask(address, "AmazonSQS.SendMessage", plain).await;
     let whole = r#"{"resourceType":"Patient","name":[{"family":"SYNTHETIC-CANARY"}]}"#;
-    sqs(address, "SendMessage", serde_json::json!({ "QueueUrl": url, "MessageBody": whole })).await;
+    console::ask(address, "AmazonSQS.SendMessage", serde_json::json!({ "QueueUrl": url, "MessageBody": whole })).await;
     until("the plain one is known", async || {
         said(&installation.run(&["queue"]).await).contains("Patient/synthetic-nobody").then_some(())
     })

@@ -3,22 +3,51 @@
 use std::{fs, process::Stdio, time::Duration};
 
 use chart_relay::{adapters::secrets::SealedFile, clinic_key, pairing::PairingCode, secrets::Secret};
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout},
 };
 
 use crate::{
-    emulator,
+    console,
     gateway::Gateway,
     installation::{Installation, PASSPHRASE, assert_refused, assert_said, said},
     post::{Post, shared, sharing},
     rig::{PATIENCE, SECRET, until},
 };
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_station_that_waits_for_aws_says_so_and_goes_on_by_itself() {
-    let mut gateway = Gateway::before(emulator::ministack()).await;
+mod ministack {
+    use crate::emulator::ministack;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_station_that_waits_for_aws_says_so_and_goes_on_by_itself() {
+        super::waits(ministack()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_new_station_takes_the_clinic_key_by_a_code_once() {
+        super::pairs(ministack()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_takes_part_is_listed_and_a_name_is_freed_when_its_station_is_gone() {
+        super::listed(ministack()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_station_without_a_firms_secret_leaves_that_firm_to_the_others() {
+        super::unserved(ministack()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_station_switched_off_in_mid_run_is_taken_over_in_time_and_one_that_stops_frees_at_once() {
+        super::switched_off(ministack()).await;
+    }
+}
+
+async fn waits(address: &str) {
+    let mut gateway = Gateway::before(address).await;
     let installation = sharing("waits", 3, 71, &gateway.address()).await;
     gateway.cut().await;
     let relay = installation.start();
@@ -73,9 +102,7 @@ async fn join(post: &Post, code: &str) -> std::process::Output {
     post.run_with_input(&["station", "join"], &format!("{code}\n")).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_station_takes_the_clinic_key_by_a_code_once() {
-    let address = emulator::ministack();
+async fn pairs(address: &str) {
     let installation = sharing("pairs", 3, 72, address).await;
     let second = Post::new(&installation, "desk-2");
     assert_said(&second.run_with_input(&["secret", "set", "aws"], "synthetic\n").await, "is set");
@@ -150,13 +177,7 @@ async fn a_new_station_takes_the_clinic_key_by_a_code_once() {
 
 /// All that rests in a table, as DynamoDB tells it.
 async fn rests(address: &str, table: &str) -> String {
-    let request = reqwest::Client::new()
-        .post(address)
-        .header("x-amz-target", "DynamoDB_20120810.Scan")
-        .header("content-type", "application/x-amz-json-1.0")
-        .header("authorization", "AWS4-HMAC-SHA256 Credential=synthetic/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0")
-        .body(format!("{{\"TableName\":\"{table}\"}}"));
-    request.send().await.unwrap().text().await.unwrap()
+    console::ask(address, "DynamoDB_20120810.Scan", json!({ "TableName": table })).await.to_string()
 }
 
 /// What rests in AWS tells nothing of code or key.
@@ -171,9 +192,8 @@ async fn assert_nothing_to_read(address: &str, installation: &Installation, code
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_takes_part_is_listed_and_a_name_is_freed_when_its_station_is_gone() {
-    let installation = sharing("listed", 3, 73, emulator::ministack()).await;
+async fn listed(address: &str) {
+    let installation = sharing("listed", 3, 73, address).await;
     let first = installation.start();
     installation.all_arrived().await;
     let second = Post::beside(&installation, "desk-2");
@@ -234,9 +254,8 @@ fn firm_of(other: &Installation) -> String {
     firm.replace("synthetic-north", "synthetic-south").replace("north-", "south-")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_station_without_a_firms_secret_leaves_that_firm_to_the_others() {
-    let installation = Installation::with(3, 75, &shared(emulator::ministack(), "unserved")).await;
+async fn unserved(address: &str) {
+    let installation = Installation::with(3, 75, &shared(address, "unserved")).await;
     let mut south = Installation::with(3, 76, "").await;
     let file = installation.folder.path().join("config.toml");
     fs::write(&file, fs::read_to_string(&file).unwrap() + &firm_of(&south)).unwrap();
@@ -265,7 +284,7 @@ async fn a_station_without_a_firms_secret_leaves_that_firm_to_the_others() {
     })
     .await;
     assert_eq!(south.filemaker().count("Patient"), 0);
-    let polled = rests(emulator::ministack(), "unserved-cursor").await;
+    let polled = rests(address, "unserved-cursor").await;
     assert!(polled.contains("synthetic-north") && !polled.contains("synthetic-south"), "a lease was taken: {polled}");
     assert!(!said(&without.run(&["locks"]).await).contains("synthetic-south"));
     let both = installation.start();
@@ -293,9 +312,8 @@ const VISIBILITY: Duration = Duration::from_secs(10);
 /// A look at what is held, a look for due records, and the run itself on a busy machine.
 const LOOKS: Duration = Duration::from_secs(8);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_station_switched_off_in_mid_run_is_taken_over_in_time_and_one_that_stops_frees_at_once() {
-    let mut installation = sharing("takeover", 3, 77, emulator::ministack()).await;
+async fn switched_off(address: &str) {
+    let mut installation = sharing("takeover", 3, 77, address).await;
     let first = installation.start();
     installation.all_arrived().await;
     let second = Post::beside(&installation, "desk-2");

@@ -4,34 +4,17 @@
 use serde_json::{Value as Json, json};
 
 use crate::{
+    console,
     emulator::ministack,
     installation::{Installation, assert_said},
-    post::shared,
+    post::sharing,
     proxy::{Proxy, Weather},
 };
 
 const NAME: &str = "faults";
 
-/// Asks the emulator what a console would ask AWS.
-async fn console(service: &str, target: &str, body: Json) -> Json {
-    let credential = format!("synthetic/20260302/us-east-1/{service}/aws4_request");
-    let answer = reqwest::Client::new()
-        .post(ministack())
-        .header("content-type", "application/x-amz-json-1.0")
-        .header("x-amz-target", target)
-        .header("authorization", format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0"))
-        .body(body.to_string())
-        .send()
-        .await
-        .unwrap();
-    let status = answer.status();
-    let text = answer.text().await.unwrap();
-    assert!(status.is_success(), "{target}: {status} {text}");
-    serde_json::from_str(&text).unwrap_or_default()
-}
-
 async fn queue_url() -> Json {
-    let found = console("sqs", "AmazonSQS.GetQueueUrl", json!({ "QueueName": NAME })).await;
+    let found = console::ask(ministack(), "AmazonSQS.GetQueueUrl", json!({ "QueueName": NAME })).await;
     json!({ "QueueUrl": found["QueueUrl"] })
 }
 
@@ -54,11 +37,7 @@ mod ministack {
 
 async fn faults() {
     let proxy = Proxy::start(ministack()).await;
-    let mut installation = Installation::with(9, 41, &shared(&proxy.address, NAME)).await;
-    installation.set_secrets().await;
-    installation.run_with_input(&["secret", "set", "aws"], "synthetic\n").await;
-    assert_said(&installation.run(&["provision"]).await, "made");
-    assert_said(&installation.run(&["doctor", "--write-probe", "--yes"]).await, "Everything works.");
+    let mut installation = sharing(NAME, 9, 41, &proxy.address).await;
     let relay = installation.start();
     installation.all_arrived().await;
     let (mut changed, mut turn) = (0, 0);
@@ -81,7 +60,7 @@ async fn faults() {
     installation.all_arrived().await;
 
     // The queue is deleted: what polls find goes on all the same.
-    console("sqs", "AmazonSQS.DeleteQueue", queue_url().await).await;
+    console::ask(ministack(), "AmazonSQS.DeleteQueue", queue_url().await).await;
     changed += changes(&mut installation, &mut turn);
     installation.both_sides_equal().await;
     installation.status("The shared queue is not there").await;
@@ -92,7 +71,7 @@ async fn faults() {
     for _ in 0..5 {
         changed += changes(&mut installation, &mut turn);
         for _ in 0..10 {
-            console("sqs", "AmazonSQS.PurgeQueue", queue_url().await).await;
+            console::ask(ministack(), "AmazonSQS.PurgeQueue", queue_url().await).await;
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     }
@@ -103,8 +82,8 @@ async fn faults() {
         let name = format!("{NAME}-{table}");
         // They are protected against a slip of the hand.
         let unprotected = json!({ "TableName": name, "DeletionProtectionEnabled": false });
-        console("dynamodb", "DynamoDB_20120810.UpdateTable", unprotected).await;
-        console("dynamodb", "DynamoDB_20120810.DeleteTable", json!({ "TableName": name })).await;
+        console::ask(ministack(), "DynamoDB_20120810.UpdateTable", unprotected).await;
+        console::ask(ministack(), "DynamoDB_20120810.DeleteTable", json!({ "TableName": name })).await;
         // Without its links the ledger cannot tell what the portal changes from what the clinic entered, until a sweep made them anew.
         if table != "link" {
             changed += changes(&mut installation, &mut turn);

@@ -26,12 +26,16 @@ async fn arrivals(websocket: bool) -> Vec<Duration> {
         // What arrives in time has been told.
         firm.plan.every = Duration::from_secs(3600);
     }
-    let patient = |family: String| json!({"resourceType": "Patient", "id": "p-1", "name": [{"use": "official", "family": family}]});
-    server.control().put(patient("Testpatient".into())).unwrap();
+    // Each edit is another patient's: one that changes ten times in as many minutes is written less often.
+    let patient = |number: usize, family: &str| json!({"resourceType": "Patient", "id": format!("p-{number}"), "name": [{"use": "official", "family": family}]});
+    for number in 0..EDITS {
+        server.control().put(patient(number, "Testpatient")).unwrap();
+    }
     let running = station.start_proven().await;
     let filemaker = station.filemaker();
-    let arrived = async |family: &str| {
-        let there = || filemaker.records("Patient").iter().any(|row| row.fields["LastName"] == family);
+    let arrived = async |count: usize, family: &str| {
+        let there =
+            || filemaker.records("Patient").iter().filter(|row| row.fields["LastName"] == family).count() == count;
         let arrival = async {
             while !there() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -39,7 +43,7 @@ async fn arrivals(websocket: bool) -> Vec<Duration> {
         };
         tokio::time::timeout(PATIENCE, arrival).await.unwrap_or_else(|_| panic!("{family} does not arrive"));
     };
-    arrived("Testpatient").await;
+    arrived(EDITS, "Testpatient").await;
     if websocket {
         let types = station.config.firms[0].mapping.resources.len();
         let control = server.control();
@@ -50,8 +54,8 @@ async fn arrivals(websocket: bool) -> Vec<Duration> {
     for number in 0..EDITS {
         let family = format!("Testpatient {number}");
         let begun = Instant::now();
-        server.control().put(patient(family.clone())).unwrap();
-        arrived(&family).await;
+        server.control().put(patient(number, &family)).unwrap();
+        arrived(1, &family).await;
         took.push(begun.elapsed());
     }
     running.stop().await;
@@ -60,7 +64,6 @@ async fn arrivals(websocket: bool) -> Vec<Duration> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "does not come to its end yet; to be understood"]
 async fn what_is_told_arrives_sooner_than_what_is_looked_for() {
     let (looked_for, told) = (arrivals(false).await, arrivals(true).await);
     for (way, took) in [("polling every second", &looked_for), ("a WebSocket", &told)] {
@@ -74,7 +77,6 @@ async fn what_is_told_arrives_sooner_than_what_is_looked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "expects the words of both ways, which are off by default now"]
 async fn rest_hooks_are_shown_made_and_mended_by_a_command() {
     let installation = Installation::with(1, 22, "").await;
     installation.set_secrets().await;
@@ -102,7 +104,7 @@ async fn rest_hooks_are_shown_made_and_mended_by_a_command() {
     control.put(one).unwrap();
     let checked = installation.run(&["doctor"]).await;
     assert_said(&checked, "switched off by the server: SYNTHETIC reason; chart-relay subscription --create mends it");
-    assert_said(&checked, "Patient: every field both ways");
+    assert_said(&checked, "Patient: to FileMaker only");
     assert_said(&installation.run(&["subscription", "--create"]).await, "SYNTHETIC reason; made right");
     assert!(!said(&installation.run(&["subscription"]).await).contains("SYNTHETIC reason"));
     assert_eq!(control.ids("Subscription").len(), 4);
