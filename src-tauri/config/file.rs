@@ -156,7 +156,7 @@ pub(super) struct Engine {
 impl Default for Engine {
     fn default() -> Self {
         Self {
-            runs: 8,
+            runs: 16,
             receive_batch: 10,
             lease_term: seconds(30),
             visibility: seconds(60),

@@ -129,7 +129,7 @@ layout = "API_IntakeForm"
 fn relations_are_checked() {
     for (from, to, part) in [
         ("lease-term = \"30s\"", "lease-term = \"2min\"", "no less than lease-term, which is 2min"),
-        ("runs = 8", "backoff-first = \"4min\"\nbackoff-longest = \"1min\"", "no less than backoff-first"),
+        ("runs = 16", "backoff-first = \"4min\"\nbackoff-longest = \"1min\"", "no less than backoff-first"),
         ("poll-every = \"10s\"", "poll-every = \"10min\"", "overlap to be more than poll-every, which is 10min"),
         ("poll-every = \"10s\"", "poll-every = \"1h\"\noverlap = \"2h\"", "sweep-every to be more than poll-every"),
         ("sessions = 2", "ca-file = \"ca.pem\"", "either ca-file or fingerprint"),
@@ -234,7 +234,7 @@ fn any_text_is_survived() {
 
 #[test]
 fn left_out_is_the_engines_own_default() {
-    let given = ["runs = 8\n", "lease-term = \"30s\"\n", "poll-every = \"10s\"\n"];
+    let given = ["runs = 16\n", "lease-term = \"30s\"\n", "poll-every = \"10s\"\n"];
     let config = parse(&given.iter().fold(EXAMPLE.to_owned(), |text, line| text.replace(line, ""))).unwrap();
     let owner = Owner { station: config.station.id.clone(), boot: BootId::new("boot").unwrap() };
     let fresh = || Settings::new(owner.clone(), ClinicKey::from_bytes([0; 32]), 0);
@@ -362,7 +362,7 @@ fn a_file_is_found_and_its_paths_are_its_folders() {
     assert!(matches!(Config::read(&file), Err(ConfigError::Missing(_))));
     std::fs::write(&file, [0xff, 0xfe]).unwrap();
     assert!(matches!(Config::read(&file), Err(ConfigError::NotText(_))));
-    let text = EXAMPLE.replacen("runs = 8", "runs = 0", 1);
+    let text = EXAMPLE.replacen("runs = 16", "runs = 0", 1);
     std::fs::write(&file, &text).unwrap();
     let told = Config::read(&file).unwrap_err().to_string();
     assert!(

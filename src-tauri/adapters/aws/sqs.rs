@@ -363,6 +363,10 @@ impl Queue for SqsQueue {
         false
     }
 
+    fn batch(&self) -> usize {
+        BATCH
+    }
+
     fn visibility(&self) -> Duration {
         self.options.visibility
     }

@@ -82,6 +82,10 @@ pub trait Queue: Send + Sync + fmt::Debug {
     fn counts_exactly(&self) -> bool {
         true
     }
+    /// How many messages a request should carry, where each request has its price.
+    fn batch(&self) -> usize {
+        1
+    }
     fn visibility(&self) -> Duration;
 }
 

@@ -114,7 +114,7 @@ impl Settings {
             owner,
             clinic_key,
             seed,
-            runs: 8,
+            runs: 16,
             receive_batch: 10,
             receive_wait: Duration::from_secs(20),
             due_every: Duration::from_secs(1),

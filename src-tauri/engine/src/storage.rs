@@ -188,6 +188,10 @@ impl Queue for NotedQueue {
         self.queue.counts_exactly()
     }
 
+    fn batch(&self) -> usize {
+        self.queue.batch()
+    }
+
     fn visibility(&self) -> Duration {
         self.queue.visibility()
     }

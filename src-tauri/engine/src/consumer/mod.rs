@@ -39,6 +39,9 @@ const UNSERVED_EVERY: Duration = Duration::from_secs(60);
 /// How long a receive waits that only asks whether there is more. SQS answers for all of its servers from a second on.
 const SHORT: Duration = Duration::from_secs(1);
 
+/// How long a request that could carry more waits for that, where requests have their price.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// A wish of a person that some keys be run now.
 #[derive(Debug)]
 pub enum Order {
@@ -133,6 +136,11 @@ impl Consumer {
         let mut runs: Runs = JoinSet::new();
         let mut receiving: Option<BoxFuture<'_, Received>> = None;
         let mut acknowledging: Option<BoxFuture<'_, Result<(), Fault>>> = None;
+        let batch = self.queue.batch();
+        // Half of the places stay at work meanwhile.
+        let full = batch.min(settings.runs.div_ceil(2));
+        // Until when (elapsed) a small request waits.
+        let mut lingers: Option<Duration> = None;
         // Before the next receive, after one that failed.
         let mut pause = Duration::ZERO;
         // The last look found more records due than there was room for.
@@ -159,7 +167,9 @@ impl Consumer {
             let delivered = desk.active.values().filter(|active| !active.tickets.is_empty()).count();
             let free = settings.runs.saturating_sub(delivered);
             let room = settings.runs.saturating_sub(desk.active.len() - delivered);
-            if receiving.is_none() && open && free > 0 {
+            let elapsed = self.reconciler.clock.elapsed();
+            let waited = now == Gate::Closed || lingers.is_some_and(|until| until <= elapsed);
+            if receiving.is_none() && open && free > 0 && (free >= full || waited) {
                 let max = free.min(settings.receive_batch);
                 let pause = std::mem::take(&mut pause);
                 // After something came, a short one: as long as none comes back empty, nobody knows that all is done.
@@ -172,9 +182,11 @@ impl Consumer {
                 };
                 receiving = Some(receive.boxed());
             }
-            if acknowledging.is_none() && !desk.done.is_empty() {
+            if acknowledging.is_none() && !desk.done.is_empty() && (desk.done.len() >= batch || waited) {
                 acknowledging = Some(self.acknowledge(std::mem::take(&mut desk.done)).boxed());
             }
+            let small = (receiving.is_none() && open && free > 0) || (acknowledging.is_none() && !desk.done.is_empty());
+            lingers = small.then(|| lingers.filter(|_| !waited).unwrap_or(elapsed + LINGER));
             self.status.running(desk.active.iter().filter(|(_, active)| active.running.is_some()).map(|(key, _)| key));
             tokio::select! {
                 biased;
@@ -216,6 +228,7 @@ impl Consumer {
                     Order::Look => due.reset_immediately(),
                 },
                 _ = due.tick(), if open && room > 0 => more = self.look_for_due(&mut desk, room).await?,
+                () = tokio::time::sleep(lingers.unwrap_or_default().saturating_sub(elapsed)), if lingers.is_some() => {}
                 () = std::future::ready(()), if more && open && room > settings.runs / 2 => {
                     more = self.look_for_due(&mut desk, room).await?;
                 }
