@@ -15,6 +15,7 @@
     reason = "a benchmark that fails has nothing to print, and time is what it measures"
 )]
 
+mod clinic;
 #[path = "../tests/real/aws/rig.rs"]
 mod emulator;
 #[path = "../tests/contract/proxy.rs"]
@@ -37,19 +38,9 @@ use chart_relay::adapters::{
     clock::SystemClock,
     secret::Secret,
 };
-use engine::{
-    hint::{self, Hint, Origin, Subject},
-    key::{FirmId, ResourceId, ResourceType},
-    ports::{Message, Queue as _},
-};
-use jiff::Timestamp;
+use clinic::{Clinic, FIRM, SECRET, one_at_a_time, until};
+use engine::ports::Queue as _;
 use proxy::{Proxy, Weather};
-use serde_json::{Value as Json, json};
-use simulators::{
-    fhir::{self, FhirServer},
-    filemaker::{Clinic, FileMaker, Route},
-    synthetic::Generator,
-};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -57,7 +48,6 @@ use tokio::process::{Child, Command};
 const DELAY: Duration = Duration::from_millis(80);
 const ROUND_TRIPS: f64 = 2.0;
 const SESSIONS: usize = 2;
-const RUNS: usize = 8;
 const STATIONS: [usize; 3] = [1, 2, 4];
 const EVENTS_PER_STATION: usize = 150;
 const BASELINE_EVENTS: usize = 15;
@@ -66,45 +56,22 @@ const TARGET_SHARE: f64 = 0.7;
 const PASSPHRASE: &str = "synthetic passphrase";
 
 struct Bench {
-    fhir: FhirServer,
-    filemaker: FileMaker,
-    patients: Vec<Json>,
+    clinic: Clinic,
     proxy: Proxy,
     name: String,
 }
 
 impl Bench {
     async fn start(patients: usize, name: &str) -> Self {
-        let options = fhir::Options { client_secret: "synthetic".into(), ..fhir::Options::default() };
-        let fhir = FhirServer::start(options).await.unwrap();
-        let filemaker = FileMaker::start(Clinic::synthetic("relay", "synthetic")).await.unwrap();
-        let mut generator = Generator::new(7);
-        let patients: Vec<_> = (0..patients).map(|_| generator.patient()).collect();
-        for patient in &patients {
-            fhir.control().put(patient.clone()).unwrap();
-        }
+        let clinic = Clinic::start(patients).await;
         let proxy = Proxy::start(emulator::ministack()).await;
-        Self { fhir, filemaker, patients, proxy, name: name.to_owned() }
+        Self { clinic, proxy, name: name.to_owned() }
     }
 
     fn delay(&self, delay: Duration) {
-        self.filemaker.control().latency(delay);
-        self.fhir.control().configure(|behaviour| behaviour.latency = delay);
+        self.clinic.delay(delay);
         let slow = Weather::Slow(delay.as_millis() as u64);
         self.proxy.weather(if delay.is_zero() { Weather::Fair } else { slow });
-    }
-
-    fn edits(&self) -> u64 {
-        self.filemaker.control().counts().of(Route::Edit)
-    }
-
-    /// Every patient moves house.
-    fn change_all(&self) {
-        for patient in &self.patients {
-            let mut changed = patient.clone();
-            changed["address"][0]["city"] = json!("Synthetic Falls");
-            self.fhir.control().put(changed).unwrap();
-        }
     }
 
     fn config(&self, station: &str) -> String {
@@ -113,8 +80,6 @@ impl Bench {
             [station]
             id = "{station}"
             data-directory = "data"
-            [engine]
-            runs = {RUNS}
             [shared]
             region = "us-east-1"
             endpoint = "{}"
@@ -122,29 +87,9 @@ impl Bench {
             prefix = "{name}"
             access-key-id = "synthetic"
             secret = "aws"
-            [[firm]]
-            id = "bench"
-            name = "Synthetic benchmark"
-            time-zone = "UTC"
-            [firm.fhir]
-            base-url = "{}"
-            token-url = "{}"
-            client-id = "chart-relay"
-            secret = "bench"
-            poll-every = "4min"
-            [firm.filemaker]
-            url = "{}"
-            database = "Clinic"
-            account = "relay"
-            password = "bench"
-            sessions = {SESSIONS}
-            [[firm.mapping]]
-            use = "patient"
-            "#,
+            {}"#,
             self.proxy.address,
-            self.fhir.base_url(),
-            self.fhir.token_url(),
-            self.filemaker.base_url(),
+            self.clinic.config(SESSIONS),
             name = self.name,
         )
     }
@@ -157,23 +102,6 @@ impl Bench {
         let visibility = Duration::from_secs(60);
         let options = sqs::Options { url, visibility, figures_every: Duration::ZERO };
         SqsQueue::new(&account, options, Arc::new(SystemClock::new()))
-    }
-
-    fn hints(&self) -> Vec<Message> {
-        self.patients
-            .iter()
-            .map(|resource| {
-                let hint = Hint {
-                    firm: FirmId::new("bench").unwrap(),
-                    resource: ResourceType::new("Patient").unwrap(),
-                    subject: Subject::Resource(ResourceId::new(resource["id"].as_str().unwrap()).unwrap()),
-                    origin: Origin::Push,
-                    at: Timestamp::now(),
-                };
-                let id = format!("{:032x}", rand::random::<u128>());
-                Message { id, group: hint.key().to_string(), body: hint::encode(vec![hint]) }
-            })
-            .collect()
     }
 }
 
@@ -255,8 +183,8 @@ async fn shared(stations: usize) -> Measured {
     let events = stations * EVENTS_PER_STATION;
     let bench = Bench::start(events, &format!("bench-{stations}")).await;
     let first = Station::new(&bench, "station-1", None);
-    for (name, value) in [("bench", "synthetic\n"), ("aws", "synthetic\n")] {
-        first.run(&["secret", "set", name], value).await;
+    for name in [FIRM, "aws"] {
+        first.run(&["secret", "set", name], &format!("{SECRET}\n")).await;
     }
     first.run(&["provision"], "").await;
     first.run(&["doctor", "--write-probe", "--yes"], "").await;
@@ -266,19 +194,19 @@ async fn shared(stations: usize) -> Measured {
     }
     let mut running: Vec<Child> = all.iter().map(Station::start).collect();
     // All rows are there and all sessions warm before anything is timed.
-    until(|| bench.filemaker.control().count("Patient") >= events).await;
+    until(|| bench.clinic.rows() >= events).await;
     let queue = bench.queue().await;
-    queue.send(bench.hints()).await.unwrap();
+    queue.send(bench.clinic.hints()).await.unwrap();
     for station in &all {
         station.status("Up to date").await;
     }
-    let before = bench.edits();
-    bench.change_all();
+    let before = bench.clinic.edits();
+    bench.clinic.change_all();
     bench.delay(DELAY);
     bench.proxy.reset();
     let begun = Instant::now();
-    queue.send(bench.hints()).await.unwrap();
-    until(|| bench.edits() - before >= events as u64).await;
+    queue.send(bench.clinic.hints()).await.unwrap();
+    until(|| bench.clinic.edits() - before >= events as u64).await;
     let took = begun.elapsed();
     bench.delay(Duration::ZERO);
     // What was done for these events and is not acknowledged yet.
@@ -299,48 +227,12 @@ async fn shared(stations: usize) -> Measured {
     }
 }
 
-/// One message at a time: receive, lock, read, sign in, create, unlock, delete. The calls to the chart system and to FileMaker are
-/// real; those to queue and lock table are the time that is added to every call.
-async fn baseline() -> f64 {
-    let bench = Bench::start(BASELINE_EVENTS, "baseline").await;
-    bench.delay(DELAY);
-    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-    let form = [("grant_type", "client_credentials"), ("client_id", "chart-relay"), ("client_secret", "synthetic")];
-    let token: Json = http.post(bench.fhir.token_url()).form(&form).send().await.unwrap().json().await.unwrap();
-    let token = token["access_token"].as_str().unwrap().to_owned();
-    let root = format!("{}/fmi/data/v2/databases/Clinic", bench.filemaker.base_url().trim_end_matches('/'));
-    let begun = Instant::now();
-    for patient in &bench.patients {
-        tokio::time::sleep(DELAY).await; // receive
-        tokio::time::sleep(DELAY).await; // lock
-        let url = format!("{}/Patient/{}", bench.fhir.base_url(), patient["id"].as_str().unwrap());
-        let read: Json = http.get(url).bearer_auth(&token).send().await.unwrap().json().await.unwrap();
-        let session = http.post(format!("{root}/sessions")).basic_auth("relay", Some("synthetic")).json(&json!({}));
-        let session = session.send().await.unwrap();
-        let session = session.headers()["X-FM-Data-Access-Token"].to_str().unwrap().to_owned();
-        let body = json!({ "fieldData": { "FhirId": read["id"], "LastName": read["name"][0]["family"] } });
-        let create = http.post(format!("{root}/layouts/API_Patient/records")).bearer_auth(session).json(&body);
-        assert!(create.send().await.unwrap().status().is_success());
-        tokio::time::sleep(DELAY).await; // unlock
-        tokio::time::sleep(DELAY).await; // delete
-    }
-    BASELINE_EVENTS as f64 / begun.elapsed().as_secs_f64()
-}
-
-async fn until(done: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(300), "nothing more arrives");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     println!(
         "Benchmark 4: events synced per second by stations that share the work, 40 ms added each way to every call"
     );
-    let baseline = baseline().await;
+    let baseline = one_at_a_time(BASELINE_EVENTS, DELAY).await;
     println!("baseline, one message at a time with seven serial calls   {baseline:>7.2} /s");
     let mut missed = false;
     for stations in STATIONS {
