@@ -428,6 +428,30 @@ pub(super) struct Mapping {
     pub(super) states: Option<States>,
     /// Which resources of the type are meant; all of these must hold. An empty list means every one.
     pub(super) only: Option<Vec<Filter>>,
+    /// What a record shows when the other side has deleted its own.
+    pub(super) inactive: Option<Inactive>,
+    /// Whether it shows that (the default), or is left as it is and only remarked.
+    pub(super) on_delete: Option<OnDelete>,
+}
+
+/// A field that says that a record is no longer in use.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["field", "value"]))]
+pub(super) struct Inactive {
+    /// One of the mapping's fields.
+    #[schemars(extend("x-form" = "text"), example = &"Active")]
+    pub(super) field: String,
+    /// What it holds then, as text: "0" in a flag.
+    #[schemars(extend("x-form" = "text"), example = &"0")]
+    pub(super) value: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnDelete {
+    Flag,
+    Keep,
 }
 
 /// By which the clinic's own changes are found. docs/mapping.md says how a consultant adds the fields.

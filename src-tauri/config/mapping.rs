@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use engine::{
     key::ResourceType,
     mapping::{
-        Absent, Codes, DayOnly, Direction, Filter, Form, Kind, Mapping, Owner, Parent, Path, ResourceMapping, Rule,
-        States, Unit, is_of_type,
+        Absent, Codes, DayOnly, Direction, Filter, Form, Inactive, Kind, Mapping, Owner, Parent, Path, ResourceMapping,
+        Rule, States, Unit, canonical, is_of_type,
     },
-    row::{ChangeFields, FieldType, Numbered},
+    row::{ChangeFields, FieldType, Numbered, Value},
 };
 
 use super::{
@@ -137,6 +137,8 @@ fn overlaid(mapping: &file::Mapping, at: &mut At<'_, '_, '_>) -> file::Mapping {
     whole.layout = mapping.layout.clone().or(whole.layout);
     whole.key = mapping.key.clone().or(whole.key);
     whole.changes = mapping.changes.clone().or(whole.changes);
+    whole.inactive = mapping.inactive.clone().or(whole.inactive);
+    whole.on_delete = mapping.on_delete.or(whole.on_delete);
     whole.number = mapping.number.clone().or(whole.number);
     whole.parent = mapping.parent.clone().or(whole.parent);
     whole.states = mapping.states.clone().or(whole.states);
@@ -197,6 +199,22 @@ fn check(whole: &file::Mapping, own: &file::Mapping, at: &mut At<'_, '_, '_>) {
                 "each status in one list",
                 "Take it out of `wait` or out of `mark`",
             );
+        }
+    }
+    if let Some(inactive) = &own.inactive {
+        let kind = whole.fields.get(&inactive.field).and_then(|field| Some(rule_kind(field, field.kind?)));
+        match kind {
+            None => at.inside(&["inactive"]).value(
+                "field",
+                "the name of a field of this mapping",
+                "Name the field that says whether a record is in use",
+            ),
+            Some(kind) if !is_of_type(&inactive.value, kind.field_type()) => at.inside(&["inactive"]).value(
+                "value",
+                "a value of the field's type",
+                "Write what the field holds when a record is no longer in use",
+            ),
+            Some(_) => {}
         }
     }
     for name in own.fields.keys() {
@@ -417,6 +435,14 @@ fn built(whole: &file::Mapping) -> Option<ResourceMapping> {
         .map(|changes| ChangeFields { uuid: changes.uuid.clone(), modified: changes.modified.clone() });
     built.table.number =
         whole.number.as_ref().map(|number| Numbered { field: number.field.clone(), from: number.from });
+    if let Some(inactive) = whole.inactive.as_ref().filter(|_| whole.on_delete != Some(file::OnDelete::Keep)) {
+        // A field that was dropped flags nothing.
+        let rule = built.rules.iter().find(|rule| rule.field == inactive.field);
+        built.inactive = rule.map(|rule| Inactive {
+            field: rule.field.clone(),
+            value: canonical(rule.r#type(), rule.form, Value::Text(inactive.value.clone())),
+        });
+    }
     for filter in whole.only.iter().flatten() {
         built.only.push(Filter { path: filter.path.parse().ok()?, codes: filter.codes.clone() });
     }

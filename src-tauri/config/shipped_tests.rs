@@ -253,6 +253,13 @@ fn both_ways(which: Shipped) -> (ResourceMapping, Vec<(String, OneWay)>) {
 }
 
 #[test]
+fn what_is_deleted_on_one_side_is_inactive_on_the_other() {
+    let flags = |which| shipped(which).inactive.map(|inactive| (inactive.field, inactive.value));
+    assert_eq!(flags(Shipped::Patient), Some(("Active".into(), Value::Flag(false))));
+    assert_eq!(flags(Shipped::IntakeForm), None);
+}
+
+#[test]
 fn every_shipped_mapping_goes_both_ways() {
     let text = |text: &str| Value::Text(text.into());
     let number = |digits: &str| Value::Number(digits.into());
