@@ -39,6 +39,18 @@ async fn a_table_with_both_fields_can_be_watched() {
 }
 
 #[tokio::test]
+async fn what_a_check_up_writes_and_deletes_again_is_no_change() {
+    let bench = bench().await;
+    for key in ["p1", "chart-relay-probe-0000000000000007"] {
+        bench.control.desk_create("Patient", &[("FhirId", key)]).unwrap();
+    }
+    for since in [None, Some("2026-03-02T00:00:00".parse().unwrap())] {
+        let listed = bench.relay.changed(&watched(), since, None).await.unwrap();
+        assert_eq!(listed.changes.iter().map(|change| change.key.as_deref()).collect::<Vec<_>>(), [Some("p1")]);
+    }
+}
+
+#[tokio::test]
 async fn what_the_layout_lacks_is_named_with_how_to_add_it_and_the_rest_goes_on() {
     for (missing, named) in [
         (&["UUID", "ModifiedAt"][..], &["UUID", "Get ( UUID )", "ModifiedAt", "Get ( CurrentHostTimestamp )"][..]),

@@ -34,6 +34,13 @@ pub struct Proof {
 
 const EARLIER: &str = "an earlier step failed";
 
+/// How the keys of records begin that a check-up makes and deletes again.
+const PROBE: &str = "chart-relay-probe-";
+
+pub(super) fn is_probe(key: &str) -> bool {
+    key.starts_with(PROBE)
+}
+
 impl FileMaker {
     /// Walks the connection in the order in which it comes about: name, connection, TLS, Data API, sign-in, database, then
     /// every table's layout and a read from it. Changes nothing.
@@ -230,7 +237,7 @@ impl FileMaker {
     /// be empty are filled with their first listed value or `SYNTHETIC`.
     pub async fn write_probe(&self, table: &Table, nonce: u64) -> Proof {
         let table = Table { fields: BTreeMap::new(), ..table.clone() };
-        let key = format!("chart-relay-probe-{nonce:016x}");
+        let key = format!("{PROBE}{nonce:016x}");
         let mut proof = Proof { steps: Vec::new(), unique: false, guarded: false };
         let mut data = match self.pool.call(self.get(Some(&table.layout), &[], Vec::new())).await {
             Ok(answer) => required(&answer.response),
