@@ -24,7 +24,7 @@ use simulators::filemaker::{self, FileMaker};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::rig::{ACCOUNT, Chart, ChartSystem, PATIENCE, SECRET, doubled, seen, until};
+use crate::rig::{Chart, ChartSystem, PATIENCE, SECRET, clinic, doubled, seen, until};
 
 pub(crate) const PASSPHRASE: &str = "synthetic passphrase of a test";
 
@@ -38,7 +38,7 @@ pub(crate) struct Installation {
 impl Installation {
     pub(crate) async fn with(patients: usize, seed: u64, station: &str) -> Self {
         let chart = ChartSystem::with(patients, seed).await;
-        let server = FileMaker::start(filemaker::Clinic::synthetic(ACCOUNT, SECRET)).await.unwrap();
+        let server = FileMaker::start(clinic()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let station = format!("data-directory = \"data\"\n{station}");
         let text = Chart::of(&chart.server).config(&server.base_url(), &station);

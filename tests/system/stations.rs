@@ -313,7 +313,7 @@ const VISIBILITY: Duration = Duration::from_secs(10);
 const LOOKS: Duration = Duration::from_secs(8);
 
 async fn switched_off(address: &str) {
-    let mut installation = sharing("takeover", 3, 77, address).await;
+    let mut installation = sharing("takeover", 12, 77, address).await;
     let first = installation.start();
     installation.all_arrived().await;
     let second = Post::beside(&installation, "desk-2");

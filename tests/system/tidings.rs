@@ -26,7 +26,7 @@ async fn arrivals(websocket: bool) -> Vec<Duration> {
         // What arrives in time has been told.
         firm.plan.every = Duration::from_secs(3600);
     }
-    // Each edit is another patient's: one that changes ten times in as many minutes is written less often.
+    // Each edit is another patient's: one that is written twenty times in ten minutes waits.
     let patient = |number: usize, family: &str| json!({"resourceType": "Patient", "id": format!("p-{number}"), "name": [{"use": "official", "family": family}]});
     for number in 0..EDITS {
         server.control().put(patient(number, "Testpatient")).unwrap();
@@ -104,7 +104,7 @@ async fn rest_hooks_are_shown_made_and_mended_by_a_command() {
     control.put(one).unwrap();
     let checked = installation.run(&["doctor"]).await;
     assert_said(&checked, "switched off by the server: SYNTHETIC reason; chart-relay subscription --create mends it");
-    assert_said(&checked, "Patient: to FileMaker only");
+    assert_said(&checked, "Patient: every field both ways");
     assert_said(&installation.run(&["subscription", "--create"]).await, "SYNTHETIC reason; made right");
     assert!(!said(&installation.run(&["subscription"]).await).contains("SYNTHETIC reason"));
     assert_eq!(control.ids("Subscription").len(), 4);

@@ -74,7 +74,7 @@ pub enum Ended {
 const PAST_VERSIONS: usize = 8;
 
 /// A field that we wrote so often within so long may go round in a circle: its next write waits until it is seldom again.
-pub const HOPS: usize = 10;
+pub const HOPS: usize = 20;
 pub const HOPS_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 /// What goes on like that for so long is no person at work: nothing is written until somebody has looked.
 pub const HOPS_FOR: SignedDuration = SignedDuration::from_mins(30);

@@ -316,7 +316,7 @@ fn a_field_written_again_and_again_is_written_seldom_and_then_no_more() {
         let hash = hasher().hash(&key(), "F", &text("a"));
         state.written(Side::Fhir, &[(field.clone(), hash)].into(), "1", second(at));
     };
-    for at in 0..10 {
+    for at in 0..20 {
         assert_eq!(ask(&mut state, "F", at), None, "{at}");
         write(&mut state, at);
     }
