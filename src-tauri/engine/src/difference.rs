@@ -165,6 +165,9 @@ impl Looker {
         let extracted = resource.as_ref().map(|resource| mapping.extract(&resource.json, &firm.zone));
         let chart_hashes = extracted.as_ref().map(|extracted| self.0.chart_hashes(key, extracted)).unwrap_or_default();
         let row_hashes = row.as_ref().map(|row| hashes(&self.0.hasher, key, &row.fields)).unwrap_or_default();
+        if let Some(row) = &row {
+            state.meet(row);
+        }
         state.absorb(
             Sight { version: resource.as_ref().map(|resource| resource.version.as_str()), hashes: &chart_hashes },
             Sight { version: row.as_ref().map(|row| row.mod_id.0.as_str()), hashes: &row_hashes },

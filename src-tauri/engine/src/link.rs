@@ -15,7 +15,7 @@ use crate::{
     key::{RecordKey, ResourceId, RowUuid, StationId},
     keys::{CANONICAL_FORM, FieldHash, Hasher, KeyId},
     merge::Base,
-    row::{Fields, ModId, RowId},
+    row::{Fields, ModId, Row, RowId},
 };
 
 /// What a run is about to write, so that whoever comes next knows our hand from a person's.
@@ -191,6 +191,23 @@ impl LinkState {
 
     pub fn text(&self) -> String {
         serde_json::to_string(self).expect("a link state of plain texts always has a JSON form")
+    }
+
+    /// The row that was found. Where it is another one than before, because that one was deleted and a create that was given up landed
+    /// late, or somebody entered it again, what was known of the old one says nothing about it: nothing is agreed but what our own
+    /// creates made it.
+    pub fn meet(&mut self, row: &Row) {
+        let same = match (&self.uuid, &row.uuid) {
+            (Some(known), Some(now)) => known == now,
+            _ => self.row.as_ref().is_none_or(|(known, _)| *known == row.id),
+        };
+        if same {
+            return;
+        }
+        self.base.clear();
+        for edit in self.intents.iter_mut().filter(|intent| intent.expected.is_some()) {
+            edit.fields.clear();
+        }
     }
 
     /// Takes in what a read of both sides tells about our own writes. A field that holds what we meant to write was written by us,

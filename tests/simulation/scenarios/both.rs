@@ -8,6 +8,7 @@ use engine::{
     difference::{Difference, FieldDifference, Is},
     error::Code,
     fakes::{MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryNotes, MemoryQueue},
+    ports::ClinicDatabase,
     row::{Shown, Value},
     supervisor::Engine,
 };
@@ -445,4 +446,25 @@ async fn an_edit_that_may_have_been_made_on_ours_is_a_persons_to_judge() {
         ("New Town".into(), "Newer Town".into())
     );
     stage.kill(heir).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_row_in_the_place_of_a_deleted_one_undoes_nothing() {
+    let stage = both().await;
+    let engine = linked(&stage, &["p1"]).await;
+    portal(&stage, "p1", "/address/0/city", "New Town");
+    look(&stage, "p1").await;
+    let clinic = &stage.north().clinic;
+    clinic.delete_by_hand(PATIENT, "p1");
+    // A create of long ago lands after all, in the file's own form and before there was an address to write to.
+    let table = &stage.mapping.resources[&resource("Patient")].table;
+    let fields = [("LastName", "Testpatient"), ("City", "OLD TOWN"), ("Phone", "one")];
+    let fields = fields.map(|(field, value)| (field.to_owned(), Value::Text(value.to_owned()))).into();
+    clinic.create(table, "p1", &fields).await.unwrap();
+    look(&stage, "p1").await;
+    // What was agreed on with the old row makes no edit of what the new one says, or does not say.
+    assert_eq!(stage.record("Patient", "p1").notice, Some(Code::Conflict));
+    assert_eq!((row(&stage, "p1", "City"), says(&chart(&stage, "p1"), "City")), ("OLD TOWN".into(), "New Town".into()));
+    assert_eq!((row(&stage, "p1", "Email"), says(&chart(&stage, "p1"), "Email")), ("mail".into(), "mail".into()));
+    stage.kill(engine).await;
 }

@@ -231,6 +231,9 @@ impl Run<'_> {
             Read::Found(resource) => Some(resource.version.as_str()),
             Read::Gone | Read::Missing => None,
         };
+        if let Some(row) = &both.row {
+            state.meet(row);
+        }
         state.absorb(
             Sight { version: chart_version, hashes: &both.chart_hashes },
             Sight { version: both.row.as_ref().map(|row| row.mod_id.0.as_str()), hashes: &both.row_hashes },
