@@ -27,6 +27,13 @@ pub enum Side {
 impl Side {
     pub const BOTH: [Side; 2] = [Side::Fhir, Side::FileMaker];
 
+    pub fn other(self) -> Self {
+        match self {
+            Side::Fhir => Side::FileMaker,
+            Side::FileMaker => Side::Fhir,
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Side::Fhir => "fhir",

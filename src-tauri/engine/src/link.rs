@@ -23,7 +23,8 @@ use crate::{
 pub struct Intent {
     #[serde(default = "to_filemaker")]
     pub side: Side,
-    pub fields: BTreeMap<String, FieldHash>,
+    /// What both sides say of each field once this has landed: different things where the value goes on to the other side.
+    pub fields: BTreeMap<String, Base>,
     /// The version an edit is guarded with; none for a new row, which the unique key guards.
     pub expected: Option<String>,
     pub epoch: u64,
@@ -38,6 +39,12 @@ impl Intent {
     /// Whether the write could still happen: an edit while its guard holds, a new row whenever it is, or should be, gone.
     fn can_land(&self, version: Option<&str>) -> bool {
         self.expected.as_deref().is_none_or(|expected| version == Some(expected))
+    }
+
+    /// What both sides agree on where this side of a field is as it was meant: what the other side said.
+    fn landed(&self, side: Side, field: &str, now: FieldHash) -> Option<Base> {
+        let meant = self.fields.get(field).filter(|meant| self.side == side && meant.of(side) == now)?;
+        Some(Base::both(meant.of(side.other())))
     }
 }
 
@@ -211,16 +218,14 @@ impl LinkState {
     }
 
     /// Takes in what a read of both sides tells about our own writes. A field that holds what we meant to write was written by us,
-    /// so it is the base now; an intent that has landed, or whose guard no longer holds, is forgotten. A side that still has the
-    /// version of our own write shows what became of it there, and that is nobody's edit either. Where that version is over already,
-    /// what became of it cannot be told from an edit.
+    /// so it is the base now, as far as the other side said it too; an intent that has landed, or whose guard no longer holds, is
+    /// forgotten. A side that still has the version of our own write shows what became of it there, and that is nobody's edit either.
+    /// Where that version is over already, what became of it cannot be told from an edit.
     pub fn absorb(&mut self, chart: Sight<'_>, row: Sight<'_>) {
         for (side, sight) in [(Side::Fhir, chart), (Side::FileMaker, row)] {
             for (field, hash) in sight.hashes {
-                let ours = |intent: &&Intent| intent.side == side && intent.fields.get(field) == Some(hash);
-                if self.intents.iter().any(|intent| ours(&intent)) {
-                    self.base.insert(field.clone(), Base::both(*hash));
-                }
+                let landed = self.intents.iter().rev().find_map(|intent| intent.landed(side, field, *hash));
+                self.base.extend(landed.map(|base| (field.clone(), base)));
             }
             if let (Some(made), Some(version)) = (self.made.get_mut(&side), sight.version) {
                 let is_ours = made.version == version;
@@ -249,7 +254,8 @@ impl LinkState {
             // One of the creates is this row: the one that says the same, unless somebody has changed it since. Any other can land
             // only if somebody deletes it.
             let create = |intent: &Intent| intent.side == Side::FileMaker && intent.expected.is_none();
-            let same = |intent: &Intent| intent.fields.iter().all(|(field, hash)| row.hashes.get(field) == Some(hash));
+            let says = |field: &str, meant: &Base| row.hashes.get(field) == Some(&meant.right);
+            let same = |intent: &Intent| intent.fields.iter().all(|(field, meant)| says(field, meant));
             let mut intents = self.intents.iter();
             let landed = intents.position(|intent| create(intent) && same(intent));
             if let Some(landed) = landed.or_else(|| self.intents.iter().position(create)) {
@@ -258,7 +264,7 @@ impl LinkState {
         }
     }
 
-    pub fn intend(&mut self, side: Side, fields: BTreeMap<String, FieldHash>, expected: Option<String>, epoch: u64) {
+    pub fn intend(&mut self, side: Side, fields: BTreeMap<String, Base>, expected: Option<String>, epoch: u64) {
         self.intents.push(Intent { side, fields, expected, epoch });
     }
 
@@ -271,8 +277,8 @@ impl LinkState {
     }
 
     /// A write was done: both sides agree on these fields now, and no older edit of that side can land any more.
-    pub fn written(&mut self, side: Side, fields: &BTreeMap<String, FieldHash>, version: &str, now: Timestamp) {
-        self.base.extend(fields.iter().map(|(field, hash)| (field.clone(), Base::both(*hash))));
+    pub fn written(&mut self, side: Side, fields: &BTreeMap<String, Base>, version: &str, now: Timestamp) {
+        self.base.extend(fields.iter().map(|(field, meant)| (field.clone(), Base::both(meant.of(side)))));
         let stood = self.said.get(&side).into_iter().flatten();
         let stood = stood.filter(|(field, said)| self.base.get(*field).is_some_and(|base| base.of(side) == **said));
         let fields_there = fields.keys().chain(stood.map(|(field, _)| field)).cloned().collect();
@@ -282,6 +288,16 @@ impl LinkState {
         for field in fields.keys() {
             let fresh = Hops { since: now, times: VecDeque::new(), stopped: false };
             self.hops.entry(field.clone()).or_insert(fresh).times.push_back(now);
+        }
+    }
+
+    /// The row was written and the chart was not: what was to go on to it is an edit of the row now, made on what the chart says.
+    pub fn written_by_half(&mut self, row: &BTreeMap<String, Base>) {
+        for (field, meant) in row.iter().filter(|(_, meant)| meant.left != meant.right) {
+            self.base.insert(field.clone(), Base::both(meant.left));
+            if let Some(made) = self.made.get_mut(&Side::FileMaker) {
+                made.fields.remove(field);
+            }
         }
     }
 

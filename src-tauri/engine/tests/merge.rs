@@ -274,7 +274,7 @@ fn what_a_server_made_of_our_write_is_nobodys_edit() {
     let mut state = state_with(&[("F", "a")]);
     let now = "2026-03-02T08:00:00Z".parse().unwrap();
     let hash = |content: &str| hasher().hash(&key(), "F", &text(content));
-    state.written(Side::Fhir, &[("F".to_owned(), hash("b"))].into(), "7", now);
+    state.written(Side::Fhir, &[("F".to_owned(), Base::both(hash("b")))].into(), "7", now);
     let see = |state: &mut LinkState, version: &str, left: &str| {
         let (chart, row) = ([("F".to_owned(), hash(left))].into(), [("F".to_owned(), hash("b"))].into());
         state.absorb(Sight { version: Some(version), hashes: &chart }, Sight { version: Some("4"), hashes: &row });
@@ -297,7 +297,7 @@ fn what_became_of_our_write_cannot_be_told_once_its_version_is_over() {
         let (chart, row) = ([("F".to_owned(), hash("a"))].into(), [("F".to_owned(), hash("a"))].into());
         state.absorb(sight(&chart), sight(&row));
         // Another field is written, and the server keeps the whole resource in its own form.
-        state.written(Side::Fhir, &[("G".to_owned(), hash("b"))].into(), "7", jiff::Timestamp::UNIX_EPOCH);
+        state.written(Side::Fhir, &[("G".to_owned(), Base::both(hash("b")))].into(), "7", jiff::Timestamp::UNIX_EPOCH);
         let chart = [("F".to_owned(), hash("A"))].into();
         state.absorb(Sight { version: Some(version), hashes: &chart }, sight(&row));
         assert_eq!(state.unclear.contains("F"), unclear);
@@ -314,7 +314,7 @@ fn a_field_written_again_and_again_is_written_seldom_and_then_no_more() {
     let ask = |state: &mut LinkState, field: &str, at: i64| state.circling([&field.to_owned()].into_iter(), second(at));
     let write = |state: &mut LinkState, at: i64| {
         let hash = hasher().hash(&key(), "F", &text("a"));
-        state.written(Side::Fhir, &[(field.clone(), hash)].into(), "1", second(at));
+        state.written(Side::Fhir, &[(field.clone(), Base::both(hash))].into(), "1", second(at));
     };
     for at in 0..20 {
         assert_eq!(ask(&mut state, "F", at), None, "{at}");

@@ -6,7 +6,7 @@ use engine::{
     action::{Action, Choice, Seen},
     audit::Act,
     difference::{Difference, FieldDifference, Is},
-    error::Code,
+    error::{Class, Code},
     fakes::{MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryNotes, MemoryQueue},
     ports::ClinicDatabase,
     row::{Shown, Value},
@@ -15,7 +15,7 @@ use engine::{
 use jiff::{SignedDuration, tz::TimeZone};
 use serde_json::{Value as Json, json};
 
-use super::stage::{Reaction, Sides, Stage, VISIBILITY, firm, secs};
+use super::stage::{Reaction, Sides, Stage, VISIBILITY, fault, firm, secs};
 use crate::world::{PATIENT, both_ways, id, resource, says};
 
 /// A pair of systems that goes both ways; nothing but hints starts a run.
@@ -182,6 +182,38 @@ async fn where_a_person_decides_both_keep_their_own_until_then() {
     assert!(entries.iter().any(|entry| entry.begun.act == Act::Revealed));
     assert!(!format!("{entries:?}").contains("third") && !format!("{shown:?}").contains("portal"));
     stage.kill(engine).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_of_a_persons_own_goes_on_to_the_chart_after_a_cut_between_the_writes() {
+    for cut in ["the chart refuses", "the row's answer is lost"] {
+        let stage = both().await;
+        let engine = linked(&stage, &["p1"]).await;
+        portal(&stage, "p1", "/telecom/1/value", "from the portal");
+        desk(&stage, "p1", "Email", "from the desk");
+        look(&stage, "p1").await;
+        let seen = field(&difference(&engine, &stage).await, "Email").seen.unwrap();
+        stage.rule(move |call| match call.op {
+            "fhir.update" => fault(Class::Wait(None), Code::Throttled),
+            "clinic.edit" if cut == "the row's answer is lost" => Reaction::CarryOutAndHang,
+            _ => Reaction::Answer,
+        });
+        let typed = Choice::Value(Shown::new("a third one"));
+        let half = stage.until("it is in the row", secs(30), || row(&stage, "p1", "Email") == "a third one");
+        tokio::join!(half, async {
+            let settled = settle(&engine, &stage, seen, typed);
+            assert_ne!(tokio::time::timeout(secs(5), settled).await, Ok(Ok(())), "{cut}");
+        });
+        assert_eq!(says(&chart(&stage, "p1"), "Email"), "from the portal", "{cut}");
+        stage.kill(engine).await;
+        stage.all_well();
+        let heir = stage.boot("desk-0");
+        look(&stage, "p1").await;
+        assert_eq!(row(&stage, "p1", "Email"), "a third one", "{cut}");
+        assert_eq!(says(&chart(&stage, "p1"), "Email"), "a third one", "{cut}");
+        assert_eq!(stage.record("Patient", "p1").notice, None, "{cut}");
+        stage.kill(heir).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::{Outcome, Reconciler, Run, SideFault, Step, Stop, Wish, write::Write};
+use super::{Outcome, Reconciler, Run, SideFault, Step, Stop, Wish};
 use crate::{
     audit::Act,
     connection::Side,
@@ -17,7 +17,7 @@ use crate::{
     key::{RecordKey, ResourceId, RowUuid},
     lease::HeldLease,
     ledger::{Finish, Record, Want},
-    link::{Ended, LinkState, hashes},
+    link::{Ended, LinkState},
     mapping::{Extracted, ROW_SYSTEM, row_identifier, sign},
     ports::{Matching, Resource},
     row::{Fields, Row, Value},
@@ -250,8 +250,7 @@ impl Run<'_> {
         let applied = mapping.new_resource(&fields, parent, &identifier, &firm.zone);
         let mut json = applied.json;
         sign(&mut json, reconciler.settings.owner.station.as_str());
-        let written = hashes(&reconciler.hasher, self.key(), &fields);
-        let write = Write { side: Side::Fhir, act: Act::CreateResource, fields: written, expected: None };
+        let write = self.write_of(Side::Fhir, Act::CreateResource, &fields, None);
         let entry = self.announce(state, &[&write]).await?;
         let create = firm.ports.fhir.create(&self.key().resource, &json, &identifier);
         let made = self.send(state, &write, entry, create, |made| made.version.clone()).await?;
@@ -260,15 +259,10 @@ impl Run<'_> {
 
     /// Writes the id into the row.
     async fn take_over(&self, state: &mut LinkState, row: &Row, id: &ResourceId) -> Result<Result<(), Fault>, Stop> {
-        let Run { reconciler, firm, mapping, .. } = self;
+        let Run { firm, mapping, .. } = self;
         let table = &mapping.table;
         let written = Fields::from([(table.key_field.clone(), Value::Text(id.to_string()))]);
-        let write = Write {
-            side: Side::FileMaker,
-            act: Act::EditRow,
-            fields: hashes(&reconciler.hasher, self.key(), &written),
-            expected: Some(row.mod_id.0.clone()),
-        };
+        let write = self.write_of(Side::FileMaker, Act::EditRow, &written, Some(row.mod_id.0.clone()));
         let entry = self.announce(state, &[&write]).await?;
         let adopt = firm.ports.clinic.adopt(table, &row.id, &row.mod_id, id.as_str());
         let version = self.send(state, &write, entry, adopt, |mod_id| mod_id.0.clone()).await?;

@@ -425,7 +425,7 @@ impl Run<'_> {
     /// There are both: what differs is merged field by field.
     async fn change_both(&self, state: &mut LinkState, resource: Resource, sides: &Sides<'_>) -> Result<Step, Stop> {
         let Run { reconciler, .. } = self;
-        let Sides { row, extracted, .. } = sides;
+        let Sides { row, extracted, .. } = *sides;
         state.row = Some((row.id.clone(), row.mod_id.clone()));
         state.uuid.clone_from(&row.uuid);
         state.modified = row.modified;
@@ -440,7 +440,7 @@ impl Run<'_> {
             }
             Some(Circling::Stop) => return Ok(Step::ends(reconciler.dead(state.clone(), Code::Looping))),
         }
-        let version = match self.write_both(state, &resource, row, &plan, json.as_ref()).await? {
+        let version = match self.write_both(state, &resource, sides, &plan, json.as_ref()).await? {
             Ok(version) => version,
             Err(SideFault(side, fault)) => return Ok(Step::after_write(side, fault)),
         };

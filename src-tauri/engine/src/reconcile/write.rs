@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::{Run, SideFault, Stop, plan::Plan};
+use super::{
+    Run, SideFault, Stop,
+    plan::{Plan, Sides},
+};
 use crate::{
     audit::{Act, AuditId, Begun, Outcome as Audited},
     connection::Side,
     error::{Class, Code, Fault},
     kept::Kept,
-    keys::FieldHash,
     link::{LinkState, hashes},
+    merge::Base,
     ports::Resource,
     row::{Fields, ModId, Row},
 };
@@ -20,14 +23,27 @@ use crate::{
 pub(super) struct Write {
     pub side: Side,
     pub act: Act,
-    pub fields: BTreeMap<String, FieldHash>,
+    /// What both sides say after it.
+    pub fields: BTreeMap<String, Base>,
     /// The version it is guarded with.
     pub expected: Option<String>,
 }
 
 impl Run<'_> {
-    fn write_of(&self, side: Side, act: Act, fields: &Fields, expected: Option<String>) -> Write {
-        Write { side, act, fields: hashes(&self.reconciler.hasher, self.key(), fields), expected }
+    pub(super) fn write_of(&self, side: Side, act: Act, fields: &Fields, expected: Option<String>) -> Write {
+        let hashes = hashes(&self.reconciler.hasher, self.key(), fields);
+        let fields = hashes.into_iter().map(|(field, hash)| (field, Base::both(hash))).collect();
+        Write { side, act, fields, expected }
+    }
+
+    /// What goes into the row. A value of a person's own goes on to the chart, which keeps its own until then.
+    fn row_write(&self, plan: &Plan, sides: &Sides<'_>) -> Option<Write> {
+        let version = Some(sides.row.mod_id.0.clone());
+        let mut write = self.write_of(Side::FileMaker, Act::EditRow, &plan.to_row, version);
+        for (field, after) in write.fields.iter_mut().filter(|(field, _)| plan.to_chart.contains_key(*field)) {
+            after.left = sides.chart_hashes.get(field).copied().unwrap_or(after.left);
+        }
+        (!write.fields.is_empty()).then_some(write)
     }
 
     /// Makes the row.
@@ -50,12 +66,11 @@ impl Run<'_> {
         &self,
         state: &mut LinkState,
         resource: &Resource,
-        row: &Row,
+        sides: &Sides<'_>,
         plan: &Plan,
         json: Option<&Json>,
     ) -> Result<Result<String, SideFault>, Stop> {
-        let to_row = (!plan.to_row.is_empty())
-            .then(|| self.write_of(Side::FileMaker, Act::EditRow, &plan.to_row, Some(row.mod_id.0.clone())));
+        let to_row = self.row_write(plan, sides);
         let to_chart = json.map(|json| {
             let version = Some(resource.version.clone());
             (self.write_of(Side::Fhir, Act::UpdateResource, &plan.to_chart, version), json)
@@ -70,7 +85,7 @@ impl Run<'_> {
         let mut refused = None;
         if let Some(write) = &to_row {
             let begun = entry.take().expect("one was begun for the first write");
-            if let Err(fault) = self.edit_row(state, write, begun, row, &plan.to_row).await? {
+            if let Err(fault) = self.edit_row(state, write, begun, sides.row, &plan.to_row).await? {
                 refused = Some(SideFault(Side::FileMaker, fault));
             }
         }
@@ -89,6 +104,9 @@ impl Run<'_> {
         Ok(match self.update_resource(state, &write, begun, resource, json).await? {
             Ok(version) => Ok(version),
             Err(fault) => {
+                if let Some(write) = &to_row {
+                    state.written_by_half(&write.fields);
+                }
                 Err(self.after(state, Some(SideFault(Side::Fhir, fault)), kept).expect_err("the chart refused"))
             }
         })
