@@ -1,6 +1,9 @@
 //! Both ways, in single situations: what an edit costs, who decides, what is kept, and who answers whom.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use engine::{
     action::{Action, Choice, Seen},
@@ -216,6 +219,16 @@ async fn a_value_of_a_persons_own_goes_on_to_the_chart_after_a_cut_between_the_w
     }
 }
 
+/// What is kept of each field, as a person is shown it.
+async fn kept(engine: &Engine, stage: &Stage) -> BTreeMap<String, String> {
+    let shown = difference(engine, stage).await.kept;
+    shown.into_iter().map(|kept| (kept.field, kept.value.unwrap().expose().to_owned())).collect()
+}
+
+fn pair((field, value): (&str, &str)) -> (String, String) {
+    (field.to_owned(), value.to_owned())
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_policy_writes_over_is_kept_sealed_for_thirty_days() {
     let stage = both().await;
@@ -229,16 +242,53 @@ async fn what_a_policy_writes_over_is_kept_sealed_for_thirty_days() {
     assert_eq!(says(&chart(&stage, "p1"), "City"), "Desk City", "the clinic's field");
     let state = stage.record("Patient", "p1").state;
     assert!(!state.contains("Desk") && !state.contains("Portal"), "{state}");
-    let kept = |difference: &Difference| -> BTreeMap<String, String> {
-        let kept = difference.kept.iter();
-        kept.map(|kept| (kept.field.clone(), kept.value.as_ref().unwrap().expose().to_owned())).collect()
-    };
-    let expected = [("City".to_owned(), "Portal City".to_owned()), ("LastName".to_owned(), "Desk".to_owned())];
-    assert_eq!(kept(&difference(&engine, &stage).await), expected.into());
+    assert_eq!(kept(&engine, &stage).await, [("City", "Portal City"), ("LastName", "Desk")].map(pair).into());
 
     stage.clock.jump(SignedDuration::from_hours(31 * 24));
     look(&stage, "p1").await;
     assert!(!stage.record("Patient", "p1").state.contains("sealed"));
+    stage.kill(engine).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_refused_write_left_alone_is_not_kept_but_for_what_an_earlier_one_may_still_write_over() {
+    let stage = both().await;
+    let engine = linked(&stage, &["p1"]).await;
+    let table = &stage.mapping.resources[&resource("Patient")].table;
+    let clinic = &stage.north().clinic;
+    portal(&stage, "p1", "/name/0/family", "Portal");
+    desk(&stage, "p1", "LastName", "Desk");
+    portal(&stage, "p1", "/address/0/city", "Portal City");
+    desk(&stage, "p1", "City", "Desk City");
+    let before = clinic.find(table, "p1").await.unwrap().unwrap();
+    let tried = async |edits: usize| {
+        stage.hint("Patient", "p1").await;
+        let done = || count(&stage, "clinic.edit") == edits && stage.record("Patient", "p1").held.is_none();
+        stage.until("it was tried", secs(30), done).await;
+    };
+    let open = || fault(Class::Wait(None), Code::RecordOpen);
+    stage.rule(move |call| if call.op == "clinic.edit" { open() } else { Reaction::Answer });
+    tried(1).await;
+    assert_eq!(kept(&engine, &stage).await, BTreeMap::new(), "both still have their own");
+
+    // The next answer is lost, and the one after that is a refusal again.
+    let lost = AtomicBool::new(true);
+    stage.rule(move |call| match call.op {
+        "clinic.edit" if lost.swap(false, Ordering::Relaxed) => fault(Class::Unknown, Code::OutcomeUnknown),
+        "clinic.edit" => open(),
+        _ => Reaction::Answer,
+    });
+    tried(3).await;
+    assert_eq!(count(&stage, "fhir.update"), 0);
+    assert_eq!(kept(&engine, &stage).await, [("LastName", "Desk")].map(pair).into());
+
+    // It lands.
+    let late = [("LastName".to_owned(), Value::Text("Portal".to_owned()))].into();
+    clinic.edit(table, &before.id, &before.mod_id, &late).await.unwrap();
+    stage.all_well();
+    look(&stage, "p1").await;
+    assert_eq!(row(&stage, "p1", "LastName"), "Portal");
+    assert_eq!(kept(&engine, &stage).await, [("LastName", "Desk")].map(pair).into());
     stage.kill(engine).await;
 }
 

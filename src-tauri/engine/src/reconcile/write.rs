@@ -82,34 +82,35 @@ impl Run<'_> {
         let kept = state.kept.clone();
         self.keep_what_is_lost(state, plan);
         let mut entry = Some(self.announce(state, &writes).await?);
-        let mut refused = None;
         if let Some(write) = &to_row {
             let begun = entry.take().expect("one was begun for the first write");
             if let Err(fault) = self.edit_row(state, write, begun, sides.row, &plan.to_row).await? {
-                refused = Some(SideFault(Side::FileMaker, fault));
+                if fault.class != Class::Unknown {
+                    give_back(state, Side::FileMaker, &kept);
+                }
+                // The chart's is never sent.
+                give_back(state, Side::Fhir, &kept);
+                if to_chart.is_some() {
+                    state.settle_last(Side::Fhir);
+                }
+                return Ok(Err(SideFault(Side::FileMaker, fault)));
             }
         }
-        let Some((write, json)) = to_chart else {
-            return Ok(self.after(state, refused, kept).map(|()| resource.version.clone()));
-        };
-        if refused.is_some() {
-            // Never sent.
-            state.settle_last(Side::Fhir);
-            return Ok(Err(self.after(state, refused, kept).expect_err("FileMaker refused")));
-        }
+        let Some((write, json)) = to_chart else { return Ok(Ok(resource.version.clone())) };
         let begun = match entry {
             Some(begun) => begun,
             None => self.begin(&write).await?,
         };
-        Ok(match self.update_resource(state, &write, begun, resource, json).await? {
-            Ok(version) => Ok(version),
-            Err(fault) => {
-                if let Some(write) = &to_row {
-                    state.written_by_half(&write.fields);
-                }
-                Err(self.after(state, Some(SideFault(Side::Fhir, fault)), kept).expect_err("the chart refused"))
+        let updated = self.update_resource(state, &write, begun, resource, json).await?;
+        Ok(updated.map_err(|fault| {
+            if fault.class != Class::Unknown {
+                give_back(state, Side::Fhir, &kept);
             }
-        })
+            if let Some(write) = &to_row {
+                state.written_by_half(&write.fields);
+            }
+            SideFault(Side::Fhir, fault)
+        }))
     }
 
     /// Writes into a resource whose row is gone.
@@ -135,18 +136,6 @@ impl Run<'_> {
         let write = self.write_of(Side::FileMaker, Act::EditRow, fields, Some(row.mod_id.0.clone()));
         let entry = self.announce(state, &[&write]).await?;
         self.edit_row(state, &write, entry, row, fields).await
-    }
-
-    /// What was certainly not written over by this write is kept as it was before: an earlier write, whose answer was lost, may still
-    /// land on the same value. (Where FileMaker was written and the chart refused, the next round
-    /// finds FileMaker's part agreed, and keeps the chart's again.)
-    fn after(&self, state: &mut LinkState, refused: Option<SideFault>, kept: Vec<Kept>) -> Result<(), SideFault> {
-        let Some(SideFault(side, fault)) = refused else { return Ok(()) };
-        if fault.class != Class::Unknown {
-            state.kept.retain(|one| one.side != side);
-            state.kept.extend(kept.into_iter().filter(|one| one.side == side));
-        }
-        Err(SideFault(side, fault))
     }
 
     fn keep_what_is_lost(&self, state: &mut LinkState, plan: &Plan) {
@@ -267,4 +256,11 @@ impl Run<'_> {
         }
         Ok(written)
     }
+}
+
+/// What was certainly not written over on this side is kept as it was before. That may be the same value: an earlier write, whose
+/// answer was lost, can still land on it.
+fn give_back(state: &mut LinkState, side: Side, before: &[Kept]) {
+    state.kept.retain(|one| one.side != side);
+    state.kept.extend(before.iter().filter(|one| one.side == side).cloned());
 }
