@@ -11,6 +11,7 @@ use engine::{
     difference::{Difference, FieldDifference, Is},
     error::{Class, Code},
     fakes::{MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryNotes, MemoryQueue},
+    mapping::{Kind, Rule},
     ports::ClinicDatabase,
     row::{Shown, Value},
     supervisor::Engine,
@@ -217,6 +218,29 @@ async fn a_value_of_a_persons_own_goes_on_to_the_chart_after_a_cut_between_the_w
         assert_eq!(stage.record("Patient", "p1").notice, None, "{cut}");
         stage.kill(heir).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_the_chart_cannot_hold_is_refused_and_written_nowhere() {
+    let mut stage = both().await;
+    // Another field reads the same element: neither can be written without the other.
+    let patient = stage.mapping.resources.get_mut(&resource("Patient")).unwrap();
+    let twin = Rule::new("Mail", vec!["telecom[system=email].value".parse().unwrap()], Kind::Text);
+    patient.table.fields.insert("Mail".into(), twin.r#type());
+    patient.rules.push(twin);
+    stage.prove_keys().await;
+    let engine = linked(&stage, &["p1"]).await;
+    portal(&stage, "p1", "/telecom/1/value", "from the portal");
+    desk(&stage, "p1", "Email", "from the desk");
+    look(&stage, "p1").await;
+    let seen = field(&difference(&engine, &stage).await, "Email").seen.unwrap();
+    let typed = Choice::Value(Shown::new("a third one"));
+    assert_eq!(settle(&engine, &stage, seen, typed).await, Err(Code::ValueRefused));
+    look(&stage, "p1").await;
+    assert_eq!(row(&stage, "p1", "Email"), "from the desk");
+    assert_eq!(says(&chart(&stage, "p1"), "Email"), "from the portal");
+    assert_eq!(stage.record("Patient", "p1").notice, Some(Code::Conflict));
+    stage.kill(engine).await;
 }
 
 /// What is kept of each field, as a person is shown it.

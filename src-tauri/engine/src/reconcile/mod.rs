@@ -431,6 +431,10 @@ impl Run<'_> {
         state.modified = row.modified;
         let mut plan = plan(sides, state);
         let json = self.written_back(&mut plan, &resource, sides);
+        if sides.settled.is_some_and(|(field, _)| plan.differs.contains(field)) {
+            // The chart cannot hold it, and in the row alone it would be undone.
+            return Ok(Step::ends(reconciler.refused(state.clone(), self.record, Code::ValueRefused)));
+        }
         state.base.extend(std::mem::take(&mut plan.agreed));
         let now = reconciler.clock.now();
         match state.circling(plan.to_row.keys().chain(plan.to_chart.keys()), now) {
