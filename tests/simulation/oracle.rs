@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::{
     people::{People, Place},
     script::Tally,
+    world::layout,
 };
 
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ struct Seen {
     touched: BTreeSet<(String, String)>,
     late: bool,
     creates: BTreeMap<(String, String), u64>,
+    /// Rows that were made, and of which no commit has told the ledger yet: no base is known for what they say.
+    baseless: BTreeSet<(String, String)>,
     open_audits: BTreeMap<(usize, AuditId), Option<RecordKey>>,
     /// In worlds that go both ways: who typed what.
     people: Option<People>,
@@ -119,7 +122,14 @@ impl Oracle {
     }
 
     pub fn typed(&self, place: Place, side: Side, value: &str, replaced: &str) {
-        self.people(|people| people.typed(place, side, value, replaced, true));
+        let mut seen = self.seen();
+        let baseless = side == Side::FileMaker && seen.baseless.contains(&(place.0.clone(), place.1.clone()));
+        let Some(people) = &mut seen.people else { return };
+        if value.is_empty() && baseless {
+            // A blank never wins where there is no base: it is filled again.
+            people.chose(&place, replaced);
+        }
+        people.typed(place, side, value, replaced, true);
     }
 
     /// Two people typed the same on both sides.
@@ -298,6 +308,7 @@ impl Oracle {
         self.used(lease);
         let mut seen = self.seen();
         seen.holding.remove(&lease.key);
+        seen.baseless.remove(&(layout(&lease.key.resource).to_owned(), lease.key.id.to_string()));
         if commit.finish == Finish::Done {
             let key = (station, format!("{}/{}", lease.key.resource, lease.key.id));
             if let Some(read) = seen.read.get(&key).copied() {
@@ -324,6 +335,7 @@ impl Oracle {
         if before.is_none() {
             let count = seen.creates.entry((layout.to_owned(), key.to_owned())).or_default();
             *count += 1;
+            seen.baseless.insert((layout.to_owned(), key.to_owned()));
         }
         seen.checks.add("I9");
         if before.is_some_and(|before| fields.iter().all(|(field, value)| before.get(field) == Some(value))) {
