@@ -155,7 +155,6 @@ fn nothing_is_lost_doubled_stale_or_echoed_in_any_world() {
 
 /// People edit both sides, also the same field at once, and servers keep what they are sent in forms of their own.
 #[test]
-#[ignore = "4 of 2400 worlds break (1210, 1475, 1867, 2386): both ways stays off by default until none does"]
 fn every_edit_on_either_side_arrives_or_is_told_of_in_any_world() {
     let Some(total) = judge(Ways::Both) else { return };
     let faults = [

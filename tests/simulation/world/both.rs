@@ -328,9 +328,12 @@ impl World {
         });
     }
 
-    /// What a person looks at by hand when the faults are over.
-    pub(super) fn resync_what_needs_a_person(&self) -> bool {
-        let needs = |record: &&Record| record.dead.is_some_and(|dead| !STAYS_DEAD.contains(&dead.code));
+    /// What a person looks at by hand when the faults are over: what was given up on, and at first also what is remarked on.
+    pub(super) fn resync_what_needs_a_person(&self, at_first: bool) -> bool {
+        let needs = |record: &&Record| match record.dead {
+            Some(dead) => !STAYS_DEAD.contains(&dead.code),
+            None => at_first && record.notice.is_some(),
+        };
         let keys: Vec<_> = self.ledger.records().values().filter(needs).map(|record| record.key.clone()).collect();
         let engine = self.stations.iter().find_map(|running| running.engine.as_ref());
         let (Some(engine), false) = (engine, keys.is_empty()) else { return false };

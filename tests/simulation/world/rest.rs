@@ -22,6 +22,9 @@ const CUT: Duration = Duration::from_secs(45);
 /// The same where these say nothing at all, so that only time tells.
 const SILENT: Duration = Duration::from_secs(100);
 
+/// How often somebody looks at what needs a person.
+const RESYNCS: usize = 5;
+
 impl World {
     /// Looks at the world after an event.
     pub(super) fn look(&mut self, event: usize) {
@@ -128,7 +131,7 @@ impl World {
         let patience = Instant::now() + Duration::from_secs(3 * 60 * 60);
         // Polls that failed last are back by then, so that the portal's last word was heard.
         self.live(Duration::from_secs(120)).await;
-        let mut resyncs = 5;
+        let mut resyncs = RESYNCS;
         loop {
             self.live(Duration::from_secs(20)).await;
             // A clock that was set back may have made a day of a minute.
@@ -143,7 +146,10 @@ impl World {
             }
             if self.is_at_rest() {
                 // Somebody looks at what was given up on, and after that nothing may be left of it.
-                if self.plan.ways == Ways::ToFileMaker || resyncs == 0 || !self.resync_what_needs_a_person() {
+                if self.plan.ways == Ways::ToFileMaker
+                    || resyncs == 0
+                    || !self.resync_what_needs_a_person(resyncs == RESYNCS)
+                {
                     break;
                 }
                 resyncs -= 1;
