@@ -170,6 +170,10 @@ impl Default for Engine {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 /// One clinic.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -185,7 +189,8 @@ pub(super) struct Firm {
     #[schemars(extend("x-form" = "time-zone"), example = &"America/New_York")]
     pub(super) time_zone: String,
     /// Whether what the clinic changes in FileMaker goes to the chart, too, where a mapping names the fields that this takes
-    /// (`changes`). Still being tried: leave it off where people work.
+    /// (`changes`).
+    #[serde(default = "yes")]
     pub(super) both_ways: bool,
     pub(super) fhir: Fhir,
     pub(super) filemaker: FileMaker,

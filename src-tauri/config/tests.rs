@@ -279,12 +279,12 @@ fn the_desk_is_as_it_is_written_and_what_is_left_out_is_the_windows_own_default(
 fn the_shipped_mappings_are_right_and_fit_each_other() {
     let all = "[[firm.mapping]]\nuse = \"patient\"\n[[firm.mapping]]\nuse = \"intake-form\"\n[[firm.mapping]]\nuse = \"measurement\"\n[[firm.mapping]]\nuse = \"progress-note\"\n";
     let start = EXAMPLE.find("# A shipped mapping").unwrap();
-    let one_way = format!("{}{all}", &EXAMPLE[..start]);
-    let both_ways = one_way.replacen("[firm.fhir]", "both-ways = true\n[firm.fhir]", 1);
+    let both_ways = format!("{}{all}", &EXAMPLE[..start]);
+    let one_way = both_ways.replacen("[firm.fhir]", "both-ways = false\n[firm.fhir]", 1);
     let parsed = |text: &str| parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     let watched =
         |config: &Config| config.firms[0].mapping.resources.values().any(|mapping| mapping.table.changes.is_some());
-    assert!(!watched(&parsed(&one_way)), "FileMaker's own changes go nowhere unless that is asked for");
+    assert!(!watched(&parsed(&one_way)), "FileMaker's own changes go nowhere");
     let config = parsed(&both_ways);
     for which in [Shipped::Patient, Shipped::IntakeForm, Shipped::Measurement, Shipped::ProgressNote] {
         let mut shipped = shipped(which);

@@ -241,13 +241,19 @@ async fn a_clinics_own_edit_is_kept_and_shown() {
     changed["address"][0]["city"] = json!("Portalton");
     changed["name"][0]["given"] = json!(["Synthetic"]);
     chart.control().put(changed).unwrap();
-    until("the difference is shown", async || {
-        running.record("Patient", &id).await?.notice.filter(|code| *code == Code::Differs)
+    // Both have changed the city, and the shipped mapping leaves that to a person.
+    until("the conflict is shown", async || {
+        running.record("Patient", &id).await?.notice.filter(|code| *code == Code::Conflict)
     })
     .await;
     let kept = station.filemaker().record("Patient", record).unwrap();
     assert_eq!(kept.fields["City"], "SYNTHETIC Clinicville");
     assert_eq!(kept.fields["FirstName"], "Synthetic", "the other fields go on");
+    assert_eq!(
+        chart.control().get("Patient", &id).unwrap()["address"][0]["city"],
+        "Portalton",
+        "and so is the chart's"
+    );
     let shown = running.shows("the remark is counted", |snapshot| snapshot.differs == 1);
     assert_eq!(tokio::time::timeout(PATIENCE, shown).await.unwrap().dead, 0);
     // The chart comes round to the clinic's value: the remark goes.

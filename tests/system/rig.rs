@@ -53,7 +53,7 @@ impl Chart {
             client_id: "chart-relay".to_owned(),
             secret: SECRET.to_owned(),
             flavour: "generic",
-            both_ways: false,
+            both_ways: true,
         }
     }
 
