@@ -98,7 +98,10 @@ impl People {
             |invariant, what: &str| Err((invariant, format!("{layout}/{key} {field} {what} ({})", side.as_str())));
         let edits = self.edits.get(place).map_or(&[][..], Vec::as_slice);
         let by: Vec<&Edit> = edits.iter().filter(|edit| fold(&edit.value) == fold(value)).collect();
-        if by.is_empty() {
+        let wanted = self.chosen.get(&(place.clone(), value.to_owned())).copied().unwrap_or_default();
+        // That the portal no longer says anything empties no row.
+        let silence = value.is_empty() && side == Side::FileMaker && by.iter().all(|edit| edit.side == Side::Fhir);
+        if by.is_empty() || (silence && wanted == 0) {
             return told("I8", if value.is_empty() { "was blanked" } else { "got a value that nobody typed" });
         }
         if late {
@@ -118,10 +121,9 @@ impl People {
         if !before.is_empty() && !chosen && !twice && self.came_of(edits, before, value) {
             return told("I4", "went back to an older value");
         }
-        let chosen = self.chosen.get(&(place.clone(), value.to_owned())).copied().unwrap_or_default();
         let times = self.writes.entry((place.clone(), side, value.to_owned())).or_default();
         *times += 1;
-        if *times > 1 + chosen && !late {
+        if *times > 1 + wanted && !late {
             return told("I9", "got the same value twice");
         }
         Ok(())
