@@ -202,7 +202,7 @@ impl LinkState {
 
     /// The row that was found. Where it is another one than before, because that one was deleted and a create that was given up landed
     /// late, or somebody entered it again, what was known of the old one says nothing about it: nothing is agreed but what our own
-    /// creates made it.
+    /// creates made it, and it was never flagged.
     pub fn meet(&mut self, row: &Row) {
         let same = match (&self.uuid, &row.uuid) {
             (Some(known), Some(now)) => known == now,
@@ -212,6 +212,7 @@ impl LinkState {
             return;
         }
         self.base.clear();
+        self.flagged = false;
         for edit in self.intents.iter_mut().filter(|intent| intent.expected.is_some()) {
             edit.fields.clear();
         }

@@ -574,3 +574,19 @@ async fn another_row_in_the_place_of_a_deleted_one_undoes_nothing() {
     assert_eq!((row(&stage, "p1", "Email"), says(&chart(&stage, "p1"), "Email")), ("mail".into(), "mail".into()));
     stage.kill(engine).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_turns_up_when_both_sides_were_deleted_is_flagged_too() {
+    let stage = both().await;
+    let engine = linked(&stage, &["p1"]).await;
+    let clinic = &stage.north().clinic;
+    clinic.delete_by_hand(PATIENT, "p1");
+    look(&stage, "p1").await;
+    stage.north().fhir.put(&resource("Patient"), &id("p1"), None);
+    look(&stage, "p1").await;
+    let table = &stage.mapping.resources[&resource("Patient")].table;
+    clinic.create(table, "p1", &[("Active".to_owned(), Value::Flag(true))].into()).await.unwrap();
+    look(&stage, "p1").await;
+    assert_eq!(stage.row(PATIENT, "p1").unwrap().get("Active"), Some(&Value::Flag(false)));
+    stage.kill(engine).await;
+}
