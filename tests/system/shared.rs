@@ -1,16 +1,20 @@
 //! Several stations as they are installed, each a process of its own, on one queue and one ledger.
 
-use std::time::Duration;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use simulators::filemaker::{self, When};
+use serde_json::json;
+use simulators::filemaker::{self, Route, When};
 use tokio::process::Child;
 
 use crate::{
     console,
     installation::{Installation, assert_refused, assert_said, said},
     post::{Post, shared, sharing},
-    rig::until,
+    rig::{FIRM, until},
 };
 
 mod ministack {
@@ -24,6 +28,11 @@ mod ministack {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_purged_queue_loses_nothing_that_was_received() {
         super::purged(emulator::ministack()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_hook_puts_into_the_queue_arrives_without_a_poll() {
+        super::hooked(emulator::ministack()).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -93,14 +102,14 @@ async fn purged(address: &str) {
         async || said(&installation.run(&["queue"]).await).lines().filter(|line| line.contains("/Patient/")).count();
     until("all four are wanted", async || (wanted().await == 4).then_some(())).await;
     let url = format!("{address}/000000000000/purged");
-    console::ask(address, "AmazonSQS.PurgeQueue", serde_json::json!({ "QueueUrl": url })).await;
+    console::ask(address, "AmazonSQS.PurgeQueue", json!({ "QueueUrl": url })).await;
     filemaker.clear(&away);
     installation.all_arrived().await;
     // A plain message about nobody in particular: the record is named, and needs a person.
-    let plain = serde_json::json!({ "QueueUrl": url, "MessageBody": r#"{"patientId":"synthetic-nobody"}"# });
+    let plain = json!({ "QueueUrl": url, "MessageBody": r#"{"patientId":"synthetic-nobody"}"# });
     console::ask(address, "AmazonSQS.SendMessage", plain).await;
     let whole = r#"{"resourceType":"Patient","name":[{"family":"SYNTHETIC-CANARY"}]}"#;
-    console::ask(address, "AmazonSQS.SendMessage", serde_json::json!({ "QueueUrl": url, "MessageBody": whole })).await;
+    console::ask(address, "AmazonSQS.SendMessage", json!({ "QueueUrl": url, "MessageBody": whole })).await;
     until("the plain one is known", async || {
         said(&installation.run(&["queue"]).await).contains("Patient/synthetic-nobody").then_some(())
     })
@@ -112,6 +121,41 @@ async fn purged(address: &str) {
     })
     .await;
     assert_said(&installation.run(&["redrive"]).await, "1 message cannot be read again");
+    installation.stop(relay).await;
+}
+
+/// The message is the one that the API Gateway makes of a rest-hook (`tests/contract/messages.rs`).
+async fn hooked(address: &str) {
+    let mut installation = sharing("hooked", 25, 35, address).await;
+    // What arrives in time has been told.
+    let file = installation.folder.path().join("config.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let seldom = config
+        .replace("poll-every = \"1s\"", "poll-every = \"4min\"")
+        .replace("overlap = \"10s\"", "overlap = \"5min\"");
+    fs::write(&file, seldom).unwrap();
+    let relay = installation.start();
+    installation.all_arrived().await;
+    let url = format!("{address}/000000000000/hooked");
+    let mut took = Vec::new();
+    for id in installation.chart.control().ids("Patient") {
+        let edits = || installation.server.control().counts().of(Route::Edit);
+        let before = edits();
+        let begun = Instant::now();
+        installation.chart.change("Patient", &id);
+        let body = json!({ "v": 1, "hints": [{ "firm": FIRM, "resource": "Patient", "id": id }] }).to_string();
+        console::ask(address, "AmazonSQS.SendMessage", json!({ "QueueUrl": url, "MessageBody": body })).await;
+        until("it arrives", async || (edits() > before).then_some(())).await;
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    println!(
+        "from an edit in the chart to FileMaker by a rest-hook through the queue: median {:?}, slowest {:?} of {}",
+        took[took.len() / 2],
+        took[took.len() - 1],
+        took.len()
+    );
+    installation.all_arrived().await;
     installation.stop(relay).await;
 }
 

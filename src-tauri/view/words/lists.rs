@@ -144,7 +144,7 @@ pub fn act(act: Act) -> &'static str {
 // Both sides of a record
 
 pub const NOT_THERE: &str = "There is no such record any more.";
-pub const BY_US: &str = "Written by Chart Relay.";
+pub const BY_US: &str = "Last written by Chart Relay, which leaves open fields alone.";
 pub const BY_NOBODY_KNOWN: &str = "It does not say by whom.";
 pub const NOT_IN_CHART: &str = "It is not in the chart system any more.";
 pub const NOT_IN_FILEMAKER: &str = "It is not in FileMaker.";

@@ -360,7 +360,7 @@ at: string | null,
  */
 by: string | null, 
 /**
- * "Changed by Chart Relay", "It does not say by whom", "There is no such record any more".
+ * "Last written by Chart Relay, ...", "It does not say by whom", "There is no such record any more".
  */
 sentence: string, };
 
