@@ -72,9 +72,10 @@ pub enum Request {
         after: Option<RecordKey>,
         limit: usize,
     },
-    /// What both sides of one record say now, and what would be done about it.
+    /// What both sides of one record say now, what would be done about it, and what the chart said in these of its versions.
     Difference {
         key: RecordKey,
+        versions: Vec<String>,
         person: Option<String>,
     },
     /// The records of the patient that a record belongs to, the patient's first.
@@ -397,7 +398,9 @@ impl AtWork {
                 let (conflicts, more) = conflicts(after, limit, &**handle.ledger()).await?;
                 Answer::Conflicts { conflicts, more }
             }
-            Request::Difference { key, person } => Answer::Difference(Box::new(handle.difference(key, person).await?)),
+            Request::Difference { key, versions, person } => {
+                Answer::Difference(Box::new(handle.difference(key, versions, person).await?))
+            }
             Request::Chart { of, limit } => {
                 let patient = patient_of(&of, &**handle.ledger()).await?;
                 Answer::Chart(chart_of(patient.unwrap_or(of), limit, &**handle.ledger()).await?)

@@ -53,11 +53,12 @@ pub async fn run(args: SettleArgs, place: &Place, person: &mut dyn Person) -> Ex
             Err(error) => Err(error.to_string()),
         }
     };
-    let looked = match ask(Request::Difference { key: key.clone(), person: account::name() }).await {
-        Ok(Answer::Difference(difference)) => difference,
-        Ok(_) => return complain(&"the running relay is of another version"),
-        Err(why) => return complain(&why),
-    };
+    let looked =
+        match ask(Request::Difference { key: key.clone(), versions: Vec::new(), person: account::name() }).await {
+            Ok(Answer::Difference(difference)) => difference,
+            Ok(_) => return complain(&"the running relay is of another version"),
+            Err(why) => return complain(&why),
+        };
     let Some(seen) = looked.fields.iter().find(|known| known.field == field).and_then(|known| known.seen) else {
         return complain(&format!("{field} of this record cannot be decided here; nothing was done"));
     };

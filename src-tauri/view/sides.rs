@@ -44,7 +44,7 @@ pub struct SideOrigin {
     pub at: Option<String>,
     /// Who, by the side's own word.
     pub by: Option<String>,
-    /// "Changed by Chart Relay", "It does not say by whom", "There is no such record any more".
+    /// "Last written by Chart Relay, ...", "It does not say by whom", "There is no such record any more".
     pub sentence: String,
 }
 
@@ -141,7 +141,23 @@ fn origin(side: Side, origin: &Origin) -> SideOrigin {
     }
 }
 
-/// What one entry of the audit log changed, from what both sides say now and from what was sealed.
+/// The chart's versions before and after an entry of the audit log, where that wrote to the chart.
+pub fn versions(entry: &Entry) -> Vec<String> {
+    match entry.begun.act {
+        Act::CreateResource | Act::UpdateResource => entry.begun.expected.iter().chain(made(entry)).cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The version that a write made.
+fn made(entry: &Entry) -> Option<&String> {
+    match &entry.outcome {
+        Some(Outcome::Done { version }) => version.as_ref(),
+        _ => None,
+    }
+}
+
+/// What one entry of the audit log changed, from what both sides say now, from the chart's own history and from what was sealed.
 pub fn values(entry: &Entry, now: &Difference) -> Vec<FieldValues> {
     let begun = &entry.begun;
     let (side, there) = match begun.act {
@@ -151,7 +167,7 @@ pub fn values(entry: &Entry, now: &Difference) -> Vec<FieldValues> {
     };
     let is_new = matches!(begun.act, Act::CreateRow | Act::CreateResource);
     // Only where nothing was written since, what is there is what was written.
-    let stands = matches!(&entry.outcome, Some(Outcome::Done { version: Some(version) }) if there.version.as_ref() == Some(version));
+    let stands = made(entry).is_some_and(|version| there.version.as_ref() == Some(version));
     let value = |field: &String| {
         let now = now.fields.iter().find(|now| now.field == *field);
         match side {
@@ -163,6 +179,10 @@ pub fn values(entry: &Entry, now: &Difference) -> Vec<FieldValues> {
         let before = begun.at.duration_since(kept.at);
         kept.side == side && !before.is_negative() && before <= JUST_BEFORE
     };
+    let then = |version: Option<&String>, field: &String| match side {
+        Side::Fhir => now.past.get(version?)?.get(field).map(text),
+        Side::FileMaker => None,
+    };
     let one = |field: &String| {
         let mut kept = now.kept.iter().filter(overwritten).filter(|kept| kept.field == *field);
         FieldValues {
@@ -170,9 +190,10 @@ pub fn values(entry: &Entry, now: &Difference) -> Vec<FieldValues> {
             before: if is_new {
                 Some(String::new())
             } else {
-                kept.next().and_then(|kept| kept.value.as_ref().map(text))
+                let kept = kept.next().and_then(|kept| kept.value.as_ref().map(text));
+                kept.or_else(|| then(begun.expected.as_ref(), field))
             },
-            after: if stands { value(field) } else { None },
+            after: if stands { value(field) } else { then(made(entry), field) },
         }
     };
     begun.fields.iter().map(one).collect()

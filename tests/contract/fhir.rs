@@ -106,6 +106,7 @@ macro_rules! charts {
 
 charts! {
     an_update_counts_for_one_version_and_keeps_every_digit
+    what_was_before_can_be_read_where_it_is_kept
     what_is_not_there_is_not_made_by_an_update
     a_creation_makes_one_and_finds_it_again
     several_with_one_identifier_are_a_persons_to_judge
@@ -156,6 +157,26 @@ async fn an_update_counts_for_one_version_and_keeps_every_digit(chart: impl Char
     let fault = server.update(&patient(), &id("p-1"), &second, &json).await.unwrap_err();
     assert_eq!((fault.class, fault.code), (Class::Stale, Code::RecordChanged), "somebody was faster");
     assert_eq!(found(&*server, &id("p-1")).await.json["extension"], json!(null));
+}
+
+async fn what_was_before_can_be_read_where_it_is_kept(chart: impl Chart) {
+    let server = chart.server();
+    chart.put("p-1", somebody("p-1", "r-1"));
+    let first = found(&*server, &id("p-1")).await;
+    let mut json = first.json.clone();
+    json["birthDate"] = json!("1951-04-02");
+    let second = server.update(&patient(), &id("p-1"), &first.version, &json).await.unwrap();
+    let born = async |version: &str| {
+        let then = server.read_version(&patient(), &id("p-1"), version).await.unwrap();
+        then.map(|then| then.json["birthDate"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(born(&first.version).await.as_deref(), Some("1950-03-01"));
+    assert_eq!(born(&second).await.as_deref(), Some("1951-04-02"));
+    for version in ["99", "never", "../../Patient"] {
+        assert_eq!(born(version).await, None, "{version}");
+    }
+    chart.delete("p-1");
+    assert_eq!(born(&first.version).await.as_deref(), Some("1950-03-01"), "deleting takes back nothing that was");
 }
 
 async fn what_is_not_there_is_not_made_by_an_update(chart: impl Chart) {

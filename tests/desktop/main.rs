@@ -6,9 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 #![allow(clippy::disallowed_methods, reason = "the whole program runs on the machine's own clock and chance")]
 
+mod both_ways;
 #[path = "../canary/mod.rs"]
 mod canary_kit;
-mod conflict;
 mod desk;
 mod display;
 #[path = "../real/aws/rig.rs"]

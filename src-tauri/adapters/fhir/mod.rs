@@ -248,6 +248,34 @@ impl FhirServer for FhirClient {
         }
     }
 
+    async fn read_version(
+        &self,
+        resource: &ResourceType,
+        id: &ResourceId,
+        version: &str,
+    ) -> Result<Option<Resource>, Fault> {
+        let on = |fault| concerning(fault, resource);
+        // What is no FHIR id is a version of our own making, for a server that gives none.
+        if ResourceId::new(version).is_err() {
+            return Ok(None);
+        }
+        let url = self.url(&format!("{resource}/{id}/_history/{version}"))?;
+        let answer = self.call(&Call::Get(url)).await.map_err(on)?;
+        match answer.status {
+            StatusCode::OK => match self.found(resource, id, &answer).map_err(on)? {
+                Read::Found(found) if found.version == version => Ok(Some(found)),
+                _ => Ok(None),
+            },
+            // It was deleted then, was never there, or is not kept (FHIR R4, http.html#vread).
+            StatusCode::NOT_FOUND
+            | StatusCode::GONE
+            | StatusCode::BAD_REQUEST
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED => Ok(None),
+            _ => Err(on(answer.fault(Asked::Read, self.clock.now()))),
+        }
+    }
+
     async fn changes(
         &self,
         resource: &ResourceType,

@@ -35,8 +35,8 @@ impl Client {
         self.list(|_, context, _| conflicts::conflicts(&conflicts, more, context))
     }
 
-    async fn difference(&self, key: RecordKey) -> Result<Difference, Problem> {
-        match self.call(&Request::Difference { key, person: account::name() }).await? {
+    async fn difference(&self, key: RecordKey, versions: Vec<String>) -> Result<Difference, Problem> {
+        match self.call(&Request::Difference { key, versions, person: account::name() }).await? {
             Answer::Difference(difference) => Ok(*difference),
             _ => Err(not_understood()),
         }
@@ -45,7 +45,7 @@ impl Client {
     /// What both sides say now.
     pub async fn sides(&self, key: &str) -> Result<Sides, Problem> {
         self.entitled(Right::Reveal)?;
-        let difference = self.difference(record_key(key)?).await?;
+        let difference = self.difference(record_key(key)?, Vec::new()).await?;
         self.learn([&difference.key]).await;
         self.list(|_, context, _| sides::sides(&difference, context))
     }
@@ -80,7 +80,7 @@ impl Client {
         let Some((entry, key)) = found.and_then(|found| found.begun.key.clone().map(|key| (found, key))) else {
             return Err(Problem::new("This entry is not in the history of this PC. Nothing was shown."));
         };
-        Ok(sides::values(&entry, &self.difference(key).await?))
+        Ok(sides::values(&entry, &self.difference(key, sides::versions(&entry)).await?))
     }
 
     /// The record, or every record of its patient.
@@ -100,7 +100,7 @@ impl Client {
         self.entitled(Right::Mend)?;
         let keys = self.together(key, whole).await?;
         self.learn(&keys).await;
-        let looked = |key: RecordKey| async move { (key.clone(), self.difference(key).await) };
+        let looked = |key: RecordKey| async move { (key.clone(), self.difference(key, Vec::new()).await) };
         let looked: Vec<_> = stream::iter(keys).map(looked).buffered(AT_ONCE).collect().await;
         self.list(|_, context, _| {
             looked.iter().map(|(key, looked)| sides::resyncing(key, looked.as_ref(), context)).collect()

@@ -2,7 +2,7 @@
 //! the screen alone: they are never logged and, but for those a policy wrote over, never kept. That a person looked is in the audit
 //! log before it is answered.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{Timestamp, civil::DateTime};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::{
     error::{Class, Code, Fault},
     key::{Kind, RecordKey},
     link::{LinkState, Sight, hashes},
-    mapping::{Direction, Extracted, Owner, Standing},
+    mapping::{Direction, Extracted, Owner, ResourceMapping, Standing},
     ports::Read,
     reconcile::{
         Reconciler,
@@ -27,6 +27,8 @@ use crate::{
 
 /// How long a person is kept waiting.
 const WITHIN: Duration = Duration::from_secs(10);
+/// Earlier versions that are read at once: before and after a change.
+const VERSIONS: usize = 2;
 
 /// One record on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,8 @@ pub struct Difference {
     pub row: Origin,
     /// What policies wrote over, the newest first.
     pub kept: Vec<KeptValue>,
+    /// What the chart said in those of the versions asked for that it still has, by version and field.
+    pub past: BTreeMap<String, BTreeMap<String, Shown>>,
 }
 
 /// Where a side's values come from, as far as the side tells.
@@ -119,7 +123,12 @@ pub struct KeptValue {
 pub(crate) struct Looker(pub(crate) Arc<Reconciler>);
 
 impl Looker {
-    pub(crate) async fn look(&self, key: RecordKey, person: Option<String>) -> Result<Difference, Fault> {
+    pub(crate) async fn look(
+        &self,
+        key: RecordKey,
+        versions: Vec<String>,
+        person: Option<String>,
+    ) -> Result<Difference, Fault> {
         let begun = Begun {
             at: self.0.clock.now(),
             by: self.0.settings.owner.clone(),
@@ -132,7 +141,7 @@ impl Looker {
         };
         let entry = self.0.audit.begin(begun).await?;
         let timed_out = Err(Fault::new(Class::Retry, Code::TimedOut));
-        let found = tokio::time::timeout(WITHIN, self.read(&key)).await.unwrap_or(timed_out);
+        let found = tokio::time::timeout(WITHIN, self.read(&key, &versions)).await.unwrap_or(timed_out);
         let outcome = match &found {
             Ok(_) => Outcome::Done { version: None },
             Err(fault) => Outcome::Refused { code: fault.code },
@@ -141,7 +150,7 @@ impl Looker {
         found
     }
 
-    async fn read(&self, key: &RecordKey) -> Result<Difference, Fault> {
+    async fn read(&self, key: &RecordKey, versions: &[String]) -> Result<Difference, Fault> {
         let no = |code| Fault::new(Class::Permanent, code);
         let firm = self.0.firms.get(&key.firm).ok_or_else(|| no(Code::UnknownFirm))?;
         let mapping = firm.mapping.resources.get(&key.resource).ok_or_else(|| no(Code::NotMapped))?;
@@ -214,7 +223,27 @@ impl Looker {
             value: kept.open(key, &self.0.seal).map(|value| shown(&value)),
         };
         let kept = state.kept.iter().rev().filter(|kept| !kept.is_over(self.0.clock.now())).map(opened).collect();
-        Ok(Difference { key: key.clone(), fields, chart: origins.0, row: origins.1, kept })
+        let past = self.past(key, versions, firm, mapping).await;
+        Ok(Difference { key: key.clone(), fields, chart: origins.0, row: origins.1, kept, past })
+    }
+
+    /// What the chart said in these versions. What it does not give is as good as not kept.
+    async fn past(
+        &self,
+        key: &RecordKey,
+        versions: &[String],
+        firm: &Firm,
+        mapping: &ResourceMapping,
+    ) -> BTreeMap<String, BTreeMap<String, Shown>> {
+        let mut past = BTreeMap::new();
+        for version in versions.iter().take(VERSIONS) {
+            if let Ok(Some(then)) = firm.ports.fhir.read_version(&key.resource, &key.id, version).await {
+                let said = mapping.extract(&then.json, &firm.zone);
+                let fields = said.fields.keys().filter_map(|field| Some((field.clone(), says(&said, field)?)));
+                past.insert(version.clone(), fields.collect());
+            }
+        }
+        past
     }
 }
 

@@ -269,6 +269,15 @@ pub struct Changes {
 #[async_trait]
 pub trait FhirServer: Send + Sync + fmt::Debug {
     async fn read(&self, resource: &ResourceType, id: &ResourceId) -> Result<Read, Fault>;
+    /// The resource as it was in this version; none where the server keeps no history, or not of that.
+    async fn read_version(
+        &self,
+        _resource: &ResourceType,
+        _id: &ResourceId,
+        _version: &str,
+    ) -> Result<Option<Resource>, Fault> {
+        Ok(None)
+    }
     /// One page of what changed at or after `since` (everything if `None`), in ascending order of `last_updated`.
     async fn changes(
         &self,

@@ -139,9 +139,14 @@ impl Handle {
         self.revealer.reveal(keys, person).await
     }
 
-    /// What both sides of a record say, read live.
-    pub async fn difference(&self, key: RecordKey, person: Option<String>) -> Result<Difference, Fault> {
-        self.looker.look(key, person).await
+    /// What both sides of a record say, read live, and what the chart said in these of its versions.
+    pub async fn difference(
+        &self,
+        key: RecordKey,
+        versions: Vec<String>,
+        person: Option<String>,
+    ) -> Result<Difference, Fault> {
+        self.looker.look(key, versions, person).await
     }
 
     /// What a record is called where others may look.

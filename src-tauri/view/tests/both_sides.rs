@@ -18,7 +18,7 @@ use crate::{
         conflicts::{Chosen, Take, conflicts},
         desk::{Go, Problem, Role, Settings, State, Station},
         picture::Picture,
-        sides::{resyncing, sides, values},
+        sides::{resyncing, sides, values, versions},
         words,
     },
 };
@@ -63,6 +63,12 @@ fn difference() -> Difference {
             at: at("2026-03-02T15:29:59Z"),
             value: Some(Shown::new("SYNTHETIC before")),
         }],
+        past: ["5", "6"]
+            .map(|version| {
+                let city = ("City".to_owned(), Shown::new(format!("SYNTHETIC in {version}")));
+                (version.to_owned(), [city].into())
+            })
+            .into(),
     }
 }
 
@@ -170,6 +176,15 @@ fn before_and_after_are_told_only_where_they_are_known() {
     assert_eq!(told(&entry(Act::EditRow, &["City"], "30")), [("City".into(), None, None)]);
     // The other side's value is not this side's.
     assert_eq!(told(&entry(Act::UpdateResource, &["Zip"], "7")), [("Zip".into(), None, some("SYNTHETIC 1"))]);
+    // The chart has a history of its own.
+    let mut update = entry(Act::UpdateResource, &["City", "Zip"], "6");
+    update.begun.expected = Some("5".to_owned());
+    assert_eq!(versions(&update), ["5", "6"]);
+    assert_eq!(
+        told(&update),
+        [("City".into(), some("SYNTHETIC in 5"), some("SYNTHETIC in 6")), ("Zip".into(), None, None)]
+    );
+    assert_eq!(versions(&stands), Vec::<String>::new());
     // Before a new record there was nothing.
     assert_eq!(told(&entry(Act::CreateRow, &["City"], "31")), [("City".into(), some(""), some("SYNTHETIC new"))]);
     assert_eq!(told(&entry(Act::Asked, &["retry"], "31")), []);

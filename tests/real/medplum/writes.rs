@@ -61,6 +61,9 @@ async fn writes_are_guarded_and_creations_find_what_is_there() {
         let kept = found(&client, "Patient", &made.id).await;
         assert_eq!((&kept.version, &kept.json["active"]), (&version, &json!(true)));
         assert!(kept.last_updated.is_some());
+        let before = client.read_version(&patient, &made.id, &made.version).await.unwrap().unwrap();
+        assert_eq!((&before.version, before.json.get("active")), (&made.version, None));
+        assert_eq!(client.read_version(&patient, &made.id, "never").await.unwrap(), None);
         let fault = client.update(&patient, &made.id, &made.version, &json).await.unwrap_err();
         assert_eq!((fault.class, fault.code), (Class::Stale, Code::RecordChanged));
 

@@ -131,7 +131,7 @@ fn field<'a>(difference: &'a Difference, name: &str) -> &'a FieldDifference {
 }
 
 async fn difference(engine: &Engine, stage: &Stage) -> Difference {
-    engine.handle.difference(stage.record("Patient", "p1").key, Some("maria".into())).await.unwrap()
+    engine.handle.difference(stage.record("Patient", "p1").key, Vec::new(), Some("maria".into())).await.unwrap()
 }
 
 async fn settle(engine: &Engine, stage: &Stage, seen: Seen, choice: Choice) -> Result<(), Code> {

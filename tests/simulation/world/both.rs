@@ -308,7 +308,7 @@ impl World {
         let layout = layout(&key.resource).to_owned();
         tokio::spawn(async move {
             let person = || Some("maria".to_owned());
-            let Ok(difference) = handle.difference(key.clone(), person()).await else { return };
+            let Ok(difference) = handle.difference(key.clone(), Vec::new(), person()).await else { return };
             let Some(open) = difference.fields.into_iter().find(|field| field.is == Is::Conflict) else { return };
             let (Some(seen), Some(chart), Some(row)) = (open.seen, open.chart, open.row) else { return };
             let (chart, row) = (chart.expose().to_owned(), row.expose().to_owned());

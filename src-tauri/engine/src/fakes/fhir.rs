@@ -30,6 +30,8 @@ struct Kept {
     last_updated: Timestamp,
     /// None once deleted.
     json: Option<Json>,
+    /// What earlier versions said, by their numbers.
+    past: BTreeMap<u64, Json>,
 }
 
 impl MemoryFhir {
@@ -47,7 +49,11 @@ impl MemoryFhir {
             version: 0,
             last_updated: Timestamp::MIN,
             json: None,
+            past: BTreeMap::new(),
         });
+        if let Some(before) = kept.json.take() {
+            kept.past.insert(kept.version, before);
+        }
         kept.version += 1;
         kept.last_updated = self.clock.now();
         kept.json = json;
@@ -75,7 +81,7 @@ impl FhirServer for MemoryFhir {
         Ok(match lock(&self.resources).get(&(resource.clone(), id.clone())) {
             None => Read::Missing,
             Some(Kept { json: None, .. }) => Read::Gone,
-            Some(Kept { version, last_updated, json: Some(json) }) => Read::Found(Resource {
+            Some(Kept { version, last_updated, json: Some(json), .. }) => Read::Found(Resource {
                 resource: resource.clone(),
                 id: id.clone(),
                 version: version.to_string(),
@@ -83,6 +89,26 @@ impl FhirServer for MemoryFhir {
                 json: json.clone(),
             }),
         })
+    }
+
+    async fn read_version(
+        &self,
+        resource: &ResourceType,
+        id: &ResourceId,
+        version: &str,
+    ) -> Result<Option<Resource>, Fault> {
+        let resources = lock(&self.resources);
+        let kept = resources.get(&(resource.clone(), id.clone()));
+        let json = kept.zip(version.parse().ok()).and_then(|(kept, version): (_, u64)| {
+            if version == kept.version { kept.json.clone() } else { kept.past.get(&version).cloned() }
+        });
+        Ok(json.map(|json| Resource {
+            resource: resource.clone(),
+            id: id.clone(),
+            version: version.to_owned(),
+            last_updated: None,
+            json,
+        }))
     }
 
     async fn changes(
