@@ -31,6 +31,8 @@ use crate::{
     wiring::{Connected, Relay, command_owner},
 };
 
+/// Where the clinic is, and what its FileMaker's clock shows.
+const ZONE: &str = "America/New_York";
 const ACCOUNT: &str = "relay";
 const SECRET: &str = "throwaway-synthetic-secret";
 
@@ -50,7 +52,8 @@ impl Clinic {
         let mut generator = Generator::new(seed);
         let options = fhir::Options { client_secret: SECRET.into(), seed, ..fhir::Options::default() };
         let fhir = FhirServer::start(options).await?;
-        let filemaker = FileMaker::start(filemaker::Clinic::synthetic(ACCOUNT, SECRET)).await?;
+        let zone = TimeZone::get(ZONE).map_err(std::io::Error::other)?;
+        let filemaker = FileMaker::start(filemaker::Clinic::synthetic(ACCOUNT, SECRET).zone(zone)).await?;
         let first = generator.clinic(patients, Timestamp::now());
         let mut clinic = Self { generator, fhir, filemaker, entered: Vec::new(), created: 0, changed: 0, turn: 0 };
         for resource in first {
@@ -79,7 +82,7 @@ impl Clinic {
             [[firm]]
             id = "synthetic-north"
             name = "Synthetic North Clinic"
-            time-zone = "America/New_York"
+            time-zone = "{ZONE}"
             [firm.fhir]
             base-url = "{base}"
             token-url = "{token}"
