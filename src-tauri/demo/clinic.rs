@@ -44,6 +44,7 @@ pub(super) struct Clinic {
     entered: Vec<(ResourceType, ResourceId)>,
     pub(super) created: u64,
     pub(super) changed: u64,
+    corrected: u64,
     turn: u64,
 }
 
@@ -55,7 +56,8 @@ impl Clinic {
         let zone = TimeZone::get(ZONE).map_err(std::io::Error::other)?;
         let filemaker = FileMaker::start(filemaker::Clinic::synthetic(ACCOUNT, SECRET).zone(zone)).await?;
         let first = generator.clinic(patients, Timestamp::now());
-        let mut clinic = Self { generator, fhir, filemaker, entered: Vec::new(), created: 0, changed: 0, turn: 0 };
+        let mut clinic =
+            Self { generator, fhir, filemaker, entered: Vec::new(), created: 0, changed: 0, corrected: 0, turn: 0 };
         for resource in first {
             clinic.enter(resource);
         }
@@ -185,11 +187,15 @@ impl Clinic {
         let patient = patients
             .get(pick(self.turn * 7, patients.len()))
             .and_then(|id| self.fhir.control().get("Patient", id.as_str()));
-        let new = match (self.turn % 6, patient) {
+        let new = match (self.turn % 7, patient) {
             (0, _) | (_, None) => Some(self.generator.patient()),
             (1, Some(patient)) => Some(self.generator.form(&patient, now)),
             (2, Some(patient)) => Some(self.generator.measurement(&patient, now)),
             (3, Some(patient)) => Some(self.generator.note(&patient, now)),
+            (4, _) => {
+                self.correct_at_the_desk();
+                None
+            }
             _ => {
                 let (of, id) = self.entered[pick(self.turn * 11, self.entered.len())].clone();
                 self.change(&of, &id);
@@ -198,6 +204,16 @@ impl Clinic {
         };
         if let Some(new) = new {
             self.enter(new);
+        }
+    }
+
+    /// The front desk corrects a name in FileMaker, which the portal never changes.
+    fn correct_at_the_desk(&mut self) {
+        let nth = usize::try_from(self.turn).unwrap_or_default();
+        let Some((_, _, row)) = self.patient_with_row(nth) else { return };
+        let name = format!("Testname-{}", self.turn);
+        if self.filemaker.control().desk_edit("Patient", row, &[("FirstName", &name)]).is_ok() {
+            self.corrected += 1;
         }
     }
 
@@ -272,7 +288,10 @@ impl Clinic {
         audit_intact: bool,
     ) -> bool {
         println!("The demo of Chart Relay, with synthetic data only:");
-        println!("  entered in the chart system: {} records and {} changes to them", self.created, self.changed);
+        println!(
+            "  entered in the chart system: {} records and {} changes to them; corrected in FileMaker: {}",
+            self.created, self.changed, self.corrected
+        );
         for note in mishaps.happened() {
             println!("  mishap: {note}");
         }

@@ -6,6 +6,8 @@
 mod audit;
 mod aws;
 mod clinic;
+#[path = "../real/aws/console.rs"]
+mod console;
 mod cursor;
 #[path = "../real/aws/rig.rs"]
 mod emulator;

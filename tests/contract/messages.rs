@@ -29,6 +29,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     at,
     aws::{account, wish},
+    console,
     shared::on_both,
 };
 
@@ -38,23 +39,6 @@ on_both!(
     a_fifo_queue_that_compares_contents_is_found_and_mended
     it_is_known_which_clinics_nobody_serves
 );
-
-/// A request as another producer would send it; emulators do not look at signatures.
-async fn call(address: &str, service: &str, target: &str, body: Json) -> Json {
-    let credential = format!("Credential=synthetic/20260302/us-east-1/{service}/aws4_request");
-    let answer = reqwest::Client::new()
-        .post(address)
-        .header("content-type", "application/x-amz-json-1.0")
-        .header("x-amz-target", target)
-        .header("authorization", format!("AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0"))
-        .body(body.to_string())
-        .send()
-        .await
-        .unwrap();
-    let (status, text) = (answer.status(), answer.text().await.unwrap());
-    assert!(status.is_success(), "{target}: {status} {text}");
-    serde_json::from_str(&text).unwrap_or_default()
-}
 
 struct Rig {
     address: String,
@@ -79,12 +63,12 @@ async fn rig(address: &str, fifo: bool) -> Rig {
 impl Rig {
     async fn send(&self, body: &str, attributes: Json) {
         let message = json!({ "QueueUrl": self.url, "MessageBody": body, "MessageAttributes": attributes });
-        call(&self.address, "sqs", "AmazonSQS.SendMessage", message).await;
+        console::ask(&self.address, "AmazonSQS.SendMessage", message).await;
     }
 
     async fn set(&self, attributes: Json) {
         let settings = json!({ "QueueUrl": self.url, "Attributes": attributes });
-        call(&self.address, "sqs", "AmazonSQS.SetQueueAttributes", settings).await;
+        console::ask(&self.address, "AmazonSQS.SetQueueAttributes", settings).await;
     }
 
     async fn receive(&self, count: usize) -> Vec<Delivery> {
@@ -146,7 +130,7 @@ async fn whatever_others_send_is_read_and_no_id_is_taken_from_them(address: &str
 async fn what_sqs_put_away_is_emptied_into_the_ledger(address: &str) {
     let rig = rig(address, false).await;
     let settings = json!({ "QueueUrl": rig.url, "AttributeNames": ["RedrivePolicy"] });
-    let policy = call(address, "sqs", "AmazonSQS.GetQueueAttributes", settings).await;
+    let policy = console::ask(address, "AmazonSQS.GetQueueAttributes", settings).await;
     let policy: Json = serde_json::from_str(policy["Attributes"]["RedrivePolicy"].as_str().unwrap()).unwrap();
     let soon = json!({ "deadLetterTargetArn": policy["deadLetterTargetArn"], "maxReceiveCount": "2" });
     rig.set(json!({ "RedrivePolicy": soon.to_string() })).await;

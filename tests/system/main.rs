@@ -8,6 +8,7 @@ mod canary;
 #[path = "../canary/mod.rs"]
 mod canary_kit;
 mod clocks;
+#[path = "../real/aws/console.rs"]
 mod console;
 #[path = "../real/aws/rig.rs"]
 mod emulator;

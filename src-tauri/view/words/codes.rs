@@ -54,7 +54,7 @@ pub fn sentence(code: Code) -> &'static str {
             "What the clinic changes here in FileMaker is not found: its layout lacks a field. chart-relay doctor says which."
         }
         Code::DeskClock => {
-            "FileMaker's time stamps are not the host's, so the clinic's changes are found late, and none is lost. IT can mend the field."
+            "FileMaker's time stamps are not the host's, or the configured time zone is not its own, so the clinic's changes are found late, and none is lost. IT can mend it."
         }
         Code::RowsUnnamed => {
             "Some FileMaker records have no UUID, so what the clinic changes in them is not found. IT can fill the field."
