@@ -98,6 +98,10 @@ fn lock(record: &Record, held: &Held, group: LockGroup, context: &Context<'_>) -
             Kind::Cursor => words::reads_chart(resource),
             Kind::Proof => words::tries_key(resource),
             Kind::Row => words::to_chart(resource),
+            Kind::Encounter | Kind::Document => words::reads_chart(resource),
+            Kind::Quota => words::SHARES_QUOTA.to_owned(),
+            Kind::Token => words::SIGNS_IN.to_owned(),
+            Kind::Definition => words::KEEPS_DEFINITION.to_owned(),
         },
         behind: (record.key.kind.is_run() && record.wanted.is_some()).then(|| words::BEHIND.to_owned()),
         sentence: match group {

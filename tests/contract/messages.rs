@@ -18,7 +18,7 @@ use engine::{
     fakes::FakeClock,
     gate::Gatekeeper,
     hint::Hint,
-    key::{FirmId, RecordKey, StationId},
+    key::{FirmId, Kind, RecordKey, StationId},
     keys::{ClinicKey, Seal},
     ledger::Want,
     letters::Letters,
@@ -170,7 +170,7 @@ async fn what_sqs_put_away_is_emptied_into_the_ledger(address: &str) {
     tokio::time::timeout(Duration::from_secs(30), emptied).await.unwrap();
     gate.close();
     working.await.unwrap().unwrap();
-    let due = ledger.due(&north(), rig.clock.now(), Duration::from_secs(60), 9).await.unwrap();
+    let due = ledger.due(&north(), &Kind::RUN, rig.clock.now(), Duration::from_secs(60), 9).await.unwrap();
     let due: Vec<_> = due.into_iter().map(|(key, _)| key.to_string()).collect();
     assert_eq!(due, ["north/link/Patient/synthetic-1"]);
     let letters = ledger.dead_letters(9).await.unwrap();

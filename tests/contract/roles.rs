@@ -24,6 +24,7 @@ use chart_relay::adapters::{
 use engine::{
     error::{Class, Code, Fault},
     fakes::FakeClock,
+    key::Kind,
     key::StationId,
     keys::ClinicKey,
     ledger::{DeadLetter, Filter, Take, Want},
@@ -70,7 +71,10 @@ async fn work(station: &Account, wish: &Wish) -> Result<(), Fault> {
     for station in ledger.stations().await? {
         assert!(ledger.forget(&station).await?);
     }
-    for kind in ["link/Patient/1", "cursor/Patient/poll", "proof/Patient/key", "row/Patient/7"] {
+    let records =
+        ["link/Patient/1", "cursor/Patient/poll", "proof/Patient/key", "row/Patient/7", "encounter/Encounter/1"];
+    let watched = ["document/Media/1", "quota/Quota/budget", "definition/Definition/ehr", "token/Token/ehr"];
+    for kind in records.into_iter().chain(watched) {
         let key = engine::key::RecordKey::parse(&format!("north/{kind}")).unwrap();
         let Take::Taken(_, lease) = ledger.take(&key, &claim("front-desk")).await? else { panic!("busy") };
         ledger.renew(std::slice::from_ref(&lease)).await?;
@@ -87,7 +91,7 @@ async fn work(station: &Account, wish: &Wish) -> Result<(), Fault> {
         let commit = engine::ledger::Commit { state: "x".repeat(length), ..done(1) };
         ledger.commit(&lease, commit).await.unwrap();
     }
-    ledger.due(&patient("1").firm, at(9), Duration::from_secs(60), 9).await?;
+    ledger.due(&patient("1").firm, &Kind::RUN, at(9), Duration::from_secs(60), 9).await?;
     ledger.survey().await?;
     for filter in [Filter::All, Filter::Wanted, Filter::Held, Filter::Dead, Filter::Noticed] {
         ledger.page(filter, None, 9).await?;
@@ -222,7 +226,7 @@ async fn what_was_made_with_awss_keys_is_changed_to_the_clinics(address: &str) {
     let own = Wish { kms_key: Some("1234abcd-12ab-34cd-56ef-1234567890ab".to_owned()), ..plain };
     let mended = provision(&account, &own, true).await.unwrap();
     let mended: Vec<_> = mended.iter().filter(|one| matches!(one.state, State::Differs { mended: true, .. })).collect();
-    assert_eq!(mended.len(), 9, "two queues and seven tables: {mended:#?}");
+    assert_eq!(mended.len(), 14, "two queues and twelve tables: {mended:#?}");
     for one in provision(&account, &own, false).await.unwrap() {
         assert_eq!(one.state, State::Right, "{}", one.what);
     }

@@ -8,7 +8,7 @@ use engine::{
     audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::{Class, Code, Fault},
     fakes::{FakeClock, MemoryAudit, MemoryClinic, MemoryFhir, MemoryLedger, MemoryQueue},
-    key::{FirmId, RecordKey, ResourceId, ResourceType, RowUuid},
+    key::{FirmId, Kind, RecordKey, ResourceId, ResourceType, RowUuid},
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
     ports::{
         AuditLog, Changes, ClinicDatabase, Created, Delivery, Depth, FhirServer, Identifier, Ledger, Matching, Message,
@@ -180,12 +180,13 @@ impl Ledger for FaultyLedger {
     async fn due(
         &self,
         firm: &FirmId,
+        kinds: &[Kind],
         now: Timestamp,
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
         self.0.reach(Store::Ledger).await?;
-        self.1.due(firm, now, horizon, limit).await
+        self.1.due(firm, kinds, now, horizon, limit).await
     }
 
     async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {

@@ -15,6 +15,7 @@ use chart_relay::adapters::{
 };
 use engine::{
     error::{Class, Code, Fault},
+    key::Kind,
     keys::ClinicKey,
     ledger::Filter,
 };
@@ -249,7 +250,7 @@ async fn one_flipped_bit_is_found() {
             let read = async {
                 ledger.page(Filter::All, None, usize::MAX).await?;
                 ledger.survey().await?;
-                ledger.due(&patient(1).firm, wants[0].first_seen, Duration::from_secs(1), usize::MAX).await
+                ledger.due(&patient(1).firm, &Kind::RUN, wants[0].first_seen, Duration::from_secs(1), usize::MAX).await
             };
             let read = read.await.map(|_| ());
             let write = ledger.want(&wants).await;

@@ -35,11 +35,28 @@ pub enum Resource {
 use Resource::{DeadLetterQueue, Queue, Table};
 
 /// Kinds whose tables come with the workers that are planned.
-const PLANNED: [&str; 3] = ["encounter", "document", "draft"];
-const ALL_TABLES: [&str; 7] = ["link", "cursor", "proof", "row", "letter", "firm", "station"];
+const PLANNED: [&str; 1] = ["draft"];
+const ALL_TABLES: [&str; 12] = [
+    "link",
+    "cursor",
+    "proof",
+    "row",
+    "encounter",
+    "document",
+    "quota",
+    "token",
+    "definition",
+    "letter",
+    "firm",
+    "station",
+];
+/// What watching an EHR takes beside its own records.
+const WATCHES: [&str; 3] = ["cursor", "quota", "definition"];
 
 /// A lease is taken, renewed, kept and given up by updates; waiting work is found through an index.
 const RECORDS: &[&str] = &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"];
+/// What a sign-in granted is kept and never listed.
+const KEEP: &[&str] = &["dynamodb:GetItem", "dynamodb:UpdateItem"];
 const LOOK: &[&str] = &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"];
 const TAKE: &[&str] = &[
     "sqs:ChangeMessageVisibility",
@@ -90,7 +107,11 @@ impl Role {
                 (&["dynamodb:Scan"], vec![Table("firm")]),
                 // Who takes part, who is gone for good, and a clinic key on its way to a new station.
                 (&["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Scan"], vec![Table("station")]),
-                (RECORDS, vec![Table("link"), Table("cursor"), Table("proof"), Table("row")]),
+                (
+                    RECORDS,
+                    ["link", "proof", "row", "encounter", "document"].into_iter().chain(WATCHES).map(Table).collect(),
+                ),
+                (KEEP, vec![Table("token")]),
                 (
                     &["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"],
                     vec![Table("letter")],
@@ -103,21 +124,29 @@ impl Role {
             .chain(checks())
             .collect(),
             Role::EncounterPoller => {
-                vec![(SEND, vec![Queue]), (RECORDS, vec![Table("cursor"), Table("encounter")]), joins]
+                let records = ["encounter"].into_iter().chain(WATCHES);
+                vec![(SEND, vec![Queue]), (RECORDS, records.map(Table).collect()), (KEEP, vec![Table("token")]), joins]
             }
-            Role::DocumentPoller => vec![
-                (SEND, vec![Queue]),
-                (LOOK, vec![Table("encounter")]),
-                (RECORDS, vec![Table("cursor"), Table("document")]),
-                joins,
-            ],
+            Role::DocumentPoller => {
+                // It leases the encounters in which it looks.
+                let records = ["encounter", "document"].into_iter().chain(WATCHES);
+                vec![(SEND, vec![Queue]), (RECORDS, records.map(Table).collect()), (KEEP, vec![Table("token")]), joins]
+            }
             Role::Inference => {
                 vec![(SEND, vec![Queue]), (RECORDS, vec![Table("document"), Table("draft")]), joins]
             }
             Role::Delivery => vec![(TAKE, vec![Queue]), (RECORDS, vec![Table("draft")]), joins],
             Role::Viewer => vec![
                 (SEE, vec![Queue, DeadLetterQueue]),
-                (LOOK, ["link", "cursor", "proof", "row"].into_iter().chain(PLANNED).map(Table).collect()),
+                (
+                    LOOK,
+                    // Not what a sign-in granted.
+                    ["link", "proof", "row", "encounter", "document", "cursor", "quota", "definition"]
+                        .into_iter()
+                        .chain(PLANNED)
+                        .map(Table)
+                        .collect(),
+                ),
                 (&["dynamodb:GetItem", "dynamodb:Query"], vec![Table("letter")]),
                 (&["dynamodb:Scan"], vec![Table("firm"), Table("station")]),
             ]
@@ -251,7 +280,8 @@ mod tests {
                 assert!(!role.may("dynamodb:UpdateItem", Table(kind)), "{role:?} on {kind}");
             }
         }
-        assert!(!Role::DocumentPoller.may("dynamodb:UpdateItem", Table("encounter")));
+        assert!(!Role::EncounterPoller.may("dynamodb:UpdateItem", Table("document")));
+        assert!(!Role::Viewer.may("dynamodb:GetItem", Table("token")));
         assert!(!Role::Inference.may("sqs:ReceiveMessage", Queue));
         let changes = |action: &str| {
             ["Update", "Put", "Delete", "Send", "Receive", "Change"].iter().any(|verb| action.contains(verb))

@@ -30,16 +30,17 @@ fn kind_number(kind: Kind) -> u8 {
         Kind::Cursor => 1,
         Kind::Proof => 2,
         Kind::Row => 3,
+        Kind::Encounter => 4,
+        Kind::Document => 5,
+        Kind::Quota => 6,
+        Kind::Token => 7,
+        Kind::Definition => 8,
     }
 }
 
 /// As the table has it: see the migration.
 fn stored(key: &RecordKey) -> String {
     format!("{} {} {} {}", key.firm, kind_number(key.kind), key.resource, key.id)
-}
-
-fn scope(firm: &FirmId, kind: Kind) -> String {
-    format!("{firm} {}", kind_number(kind))
 }
 
 fn parse_key(text: &str) -> Result<RecordKey, sqlx::Error> {
@@ -173,39 +174,33 @@ impl Ledger for SqliteLedger {
     async fn due(
         &self,
         firm: &FirmId,
+        kinds: &[Kind],
         now: Timestamp,
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
+        // Two ranges of one index for each kind, so that neither what waits for later nor all that is due is walked through.
+        let ranges = kinds.iter().flat_map(|kind| {
+            let range = move |rank: u8, bound: &str| {
+                format!(
+                    "SELECT {rank} AS rank, * FROM (
+                        SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
+                        WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?1 || ' {kind}' AND not_before {bound}
+                        ORDER BY not_before, key LIMIT ?4)",
+                    kind = kind_number(*kind)
+                )
+            };
+            [range(0, "> ?3"), range(1, "<= ?2")]
+        });
+        let ranges = ranges.collect::<Vec<_>>().join(" UNION ALL ");
+        let query = format!("SELECT key, first_seen FROM ({ranges}) ORDER BY rank, not_before, key LIMIT ?4");
         let rows = self
             .records(
-                sqlx::query(
-                    // Two ranges of one index for each kind, so that neither what waits for later nor all that is due is walked
-                    // through.
-                    "SELECT key, first_seen FROM (
-                        SELECT 0 AS rank, * FROM (
-                            SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
-                            WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?1 AND not_before > ?3
-                            ORDER BY not_before, key LIMIT ?4)
-                        UNION ALL SELECT 1, * FROM (
-                            SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
-                            WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?1 AND not_before <= ?2
-                            ORDER BY not_before, key LIMIT ?4)
-                        UNION ALL SELECT 0, * FROM (
-                            SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
-                            WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?5 AND not_before > ?3
-                            ORDER BY not_before, key LIMIT ?4)
-                        UNION ALL SELECT 1, * FROM (
-                            SELECT key, first_seen, not_before FROM record INDEXED BY record_wanted
-                            WHERE first_seen IS NOT NULL AND dead IS NULL AND scope = ?5 AND not_before <= ?2
-                            ORDER BY not_before, key LIMIT ?4))
-                     ORDER BY rank, not_before, key LIMIT ?4",
-                )
-                .bind(scope(firm, Kind::Link))
-                .bind(micros(now))
-                .bind(micros(now).saturating_add(duration_micros(horizon)))
-                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .bind(scope(firm, Kind::Row)),
+                sqlx::query(sqlx::AssertSqlSafe(query))
+                    .bind(firm.as_str())
+                    .bind(micros(now))
+                    .bind(micros(now).saturating_add(duration_micros(horizon)))
+                    .bind(i64::try_from(limit).unwrap_or(i64::MAX)),
             )
             .await?;
         collect(rows, |row| Ok((key_of(row)?, timestamp(row.try_get("first_seen")?)?)))
@@ -215,7 +210,7 @@ impl Ledger for SqliteLedger {
         let rows = self
             .records(sqlx::query(
                 "SELECT key, station, boot, term, epoch, beat FROM record INDEXED BY record_held
-                 WHERE station IS NOT NULL ORDER BY key",
+                 WHERE station IS NOT NULL AND substr(scope, -1) <> '7' ORDER BY key",
             ))
             .await?;
         collect(rows, |row| Ok((key_of(row)?, held_of(row)?.ok_or_else(|| fault::unreadable("a lease"))?)))
@@ -230,23 +225,26 @@ impl Ledger for SqliteLedger {
         let rows = self
             .records(
                 sqlx::query(match filter {
-                    Filter::All => "SELECT * FROM record WHERE key > ?1 ORDER BY key LIMIT ?2",
+                    Filter::All => {
+                        "SELECT * FROM record WHERE key > ?1 AND substr(scope, -1) <> '7' ORDER BY key LIMIT ?2"
+                    },
                     // Sorts what is wanted; walking all that is known would be worse.
                     Filter::Wanted => {
                         "SELECT * FROM record INDEXED BY record_wanted
-                         WHERE first_seen IS NOT NULL AND dead IS NULL AND key > ?1 ORDER BY key LIMIT ?2"
+                         WHERE first_seen IS NOT NULL AND dead IS NULL AND substr(scope, -1) IN ('0', '3') AND key > ?1
+                         ORDER BY key LIMIT ?2"
                     }
                     Filter::Held => {
                         "SELECT * FROM record INDEXED BY record_held
-                         WHERE station IS NOT NULL AND key > ?1 ORDER BY key LIMIT ?2"
+                         WHERE station IS NOT NULL AND substr(scope, -1) <> '7' AND key > ?1 ORDER BY key LIMIT ?2"
                     }
                     Filter::Dead => {
                         "SELECT * FROM record INDEXED BY record_dead
-                         WHERE dead IS NOT NULL AND key > ?1 ORDER BY key LIMIT ?2"
+                         WHERE dead IS NOT NULL AND substr(scope, -1) IN ('0', '3') AND key > ?1 ORDER BY key LIMIT ?2"
                     }
                     Filter::Noticed => {
                         "SELECT * FROM record INDEXED BY record_noticed
-                         WHERE notice IS NOT NULL AND key > ?1 ORDER BY key LIMIT ?2"
+                         WHERE notice IS NOT NULL AND substr(scope, -1) IN ('0', '3') AND key > ?1 ORDER BY key LIMIT ?2"
                     }
                 })
                 .bind(after.map(stored).unwrap_or_default())
@@ -259,15 +257,22 @@ impl Ledger for SqliteLedger {
     async fn count(&self, filter: Filter) -> Result<u64, Fault> {
         let rows = self
             .records(sqlx::query(match filter {
-                Filter::All => "SELECT coalesce(sum(records), 0) AS n FROM tally",
+                Filter::All => "SELECT coalesce(sum(records), 0) AS n FROM tally WHERE kind <> '7'",
                 Filter::Wanted => {
                     "SELECT count(*) AS n FROM record INDEXED BY record_wanted
-                     WHERE first_seen IS NOT NULL AND dead IS NULL"
+                     WHERE first_seen IS NOT NULL AND dead IS NULL AND substr(scope, -1) IN ('0', '3')"
                 }
-                Filter::Held => "SELECT count(*) AS n FROM record INDEXED BY record_held WHERE station IS NOT NULL",
-                Filter::Dead => "SELECT count(*) AS n FROM record INDEXED BY record_dead WHERE dead IS NOT NULL",
+                Filter::Held => {
+                    "SELECT count(*) AS n FROM record INDEXED BY record_held
+                     WHERE station IS NOT NULL AND substr(scope, -1) <> '7'"
+                }
+                Filter::Dead => {
+                    "SELECT count(*) AS n FROM record INDEXED BY record_dead
+                     WHERE dead IS NOT NULL AND substr(scope, -1) IN ('0', '3')"
+                }
                 Filter::Noticed => {
-                    "SELECT count(*) AS n FROM record INDEXED BY record_noticed WHERE notice IS NOT NULL"
+                    "SELECT count(*) AS n FROM record INDEXED BY record_noticed
+                     WHERE notice IS NOT NULL AND substr(scope, -1) IN ('0', '3')"
                 }
             }))
             .await?;
@@ -281,7 +286,8 @@ impl Ledger for SqliteLedger {
                 // Links (0) are what a person means by records, and rows (3) are to become some. What is held may be anything.
                 "SELECT (SELECT coalesce(sum(records), 0) FROM tally WHERE kind = '0') AS records,
                     wanted.n AS wanted, wanted.oldest AS oldest,
-                    (SELECT count(*) FROM record INDEXED BY record_held WHERE station IS NOT NULL) AS held,
+                    (SELECT count(*) FROM record INDEXED BY record_held
+                        WHERE station IS NOT NULL AND substr(scope, -1) <> '7') AS held,
                     (SELECT count(*) FROM record INDEXED BY record_dead
                         WHERE dead IS NOT NULL AND set_aside = 0 AND substr(scope, -1) IN ('0', '3'))
                         + (SELECT count(*) FROM letter) AS dead,
@@ -312,7 +318,7 @@ impl Ledger for SqliteLedger {
     async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
         let wanted = sqlx::query(
             "SELECT DISTINCT substr(scope, 1, length(scope) - 2) AS firm FROM record
-             WHERE first_seen IS NOT NULL AND dead IS NULL",
+             WHERE first_seen IS NOT NULL AND dead IS NULL AND substr(scope, -1) IN ('0', '3')",
         );
         let firms = collect(self.records(wanted).await?, |row| {
             FirmId::new(row.try_get::<String, _>("firm")?).map_err(|_| fault::unreadable("a firm"))

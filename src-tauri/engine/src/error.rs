@@ -126,6 +126,16 @@ codes! {
     /// Rows without a UUID.
     RowsUnnamed = "rows-unnamed",
 
+    // The EHR
+    /// A document that waits to be read by models.
+    AwaitsModel = "awaits-model",
+    /// A document of no encounter that is being followed.
+    Unattached = "unattached",
+    /// A document of no category that the firm has chosen.
+    Unsorted = "unsorted",
+    /// The EHR's own list lags behind what it holds, more than was allowed for.
+    LateRows = "late-rows",
+
     // What stations share
     QueueMissing = "queue-missing",
     TableMissing = "table-missing",

@@ -80,6 +80,12 @@ id!(
     slug
 );
 id!(
+    /// One API key, and the quota that goes with it.
+    QuotaId,
+    "1 to 32 of a-z, 0-9 and -",
+    slug
+);
+id!(
     /// A FHIR resource type, such as `Patient`.
     ResourceType,
     "a FHIR resource type: a capital letter and then letters, 64 at most",
@@ -120,14 +126,40 @@ pub enum Kind {
     Proof,
     /// A FileMaker row without a FHIR id, on its way to become a link.
     Row,
+    /// An encounter of an EHR that is being followed; wanted where it is looked at by itself, at its next check.
+    Encounter,
+    /// A photograph or note of an EHR; wanted while it waits to be read by models.
+    Document,
+    /// What stations make of one API key's quota.
+    Quota,
+    /// What a sign-in granted, sealed.
+    Token,
+    /// A firm as another station has configured it.
+    Definition,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Link, Kind::Cursor, Kind::Proof, Kind::Row];
+    pub const ALL: [Kind; 9] = [
+        Kind::Link,
+        Kind::Cursor,
+        Kind::Proof,
+        Kind::Row,
+        Kind::Encounter,
+        Kind::Document,
+        Kind::Quota,
+        Kind::Token,
+        Kind::Definition,
+    ];
+    /// Those that are run when they are wanted; the others are taken by whoever they belong to.
+    pub const RUN: [Kind; 2] = [Kind::Link, Kind::Row];
 
-    /// Whether records of this kind are run when they are wanted; the others are taken by whoever they belong to.
     pub fn is_run(self) -> bool {
-        matches!(self, Kind::Link | Kind::Row)
+        Self::RUN.contains(&self)
+    }
+
+    /// Whether records of this kind are ever listed; what a sign-in granted is not, though it is sealed.
+    pub fn is_listed(self) -> bool {
+        self != Kind::Token
     }
 
     pub fn as_str(self) -> &'static str {
@@ -136,6 +168,11 @@ impl Kind {
             Kind::Cursor => "cursor",
             Kind::Proof => "proof",
             Kind::Row => "row",
+            Kind::Encounter => "encounter",
+            Kind::Document => "document",
+            Kind::Quota => "quota",
+            Kind::Token => "token",
+            Kind::Definition => "definition",
         }
     }
 
@@ -145,7 +182,8 @@ impl Kind {
 }
 
 /// The key of a ledger record. For a link, `resource` and `id` name the FHIR resource; for a row, the type it is mapped to and its
-/// [`RowUuid`]; for a cursor, the polled type and the name of the poll.
+/// [`RowUuid`]; for a cursor, the polled type and the name of the poll; for a quota, `firm` is the quota's own name, since it is no
+/// one firm's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordKey {
     pub firm: FirmId,
@@ -176,6 +214,31 @@ impl RecordKey {
         Self { firm, kind: Kind::Proof, resource, id }
     }
 
+    pub fn encounter(firm: FirmId, id: ResourceId) -> Self {
+        Self { firm, kind: Kind::Encounter, resource: plain("Encounter"), id }
+    }
+
+    pub fn document(firm: FirmId, resource: ResourceType, id: ResourceId) -> Self {
+        Self { firm, kind: Kind::Document, resource, id }
+    }
+
+    pub fn quota(quota: &QuotaId) -> Self {
+        let firm = FirmId::new(quota.as_str()).expect("both are slugs");
+        let id = ResourceId::new("budget").expect("a plain word");
+        Self { firm, kind: Kind::Quota, resource: plain("Quota"), id }
+    }
+
+    /// What a firm's sign-in of this name granted.
+    pub fn token(firm: FirmId, sign_in: &'static str) -> Self {
+        let id = ResourceId::new(sign_in).expect("sign-ins are named in this program, by plain words");
+        Self { firm, kind: Kind::Token, resource: plain("Token"), id }
+    }
+
+    pub fn definition(firm: FirmId) -> Self {
+        let id = ResourceId::new("ehr").expect("a plain word");
+        Self { firm, kind: Kind::Definition, resource: plain("Definition"), id }
+    }
+
     /// `firm/kind/Type/id`, which parses back: no part can hold a slash.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');
@@ -187,6 +250,10 @@ impl RecordKey {
         };
         parts.next().is_none().then_some(key)
     }
+}
+
+fn plain(word: &str) -> ResourceType {
+    ResourceType::new(word).expect("a plain word")
 }
 
 impl fmt::Display for RecordKey {

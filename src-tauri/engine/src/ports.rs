@@ -1,6 +1,8 @@
 //! The doors to the outside. Each has two real adapters and an in-memory fake, and all pass one contract suite
 //! (`tests/contract`). Vendor types stop behind them; every error is a [`Fault`].
 
+mod ehr;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -14,10 +16,15 @@ use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 use crate::{
     audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::Fault,
-    key::{FirmId, RecordKey, ResourceId, ResourceType, RowUuid},
+    key::{FirmId, Kind, RecordKey, ResourceId, ResourceType, RowUuid},
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
     row::{Fields, ModId, Row, RowId, Table},
     server_clock::Heard,
+};
+
+pub use self::ehr::{
+    Budget, Category, Coding, Document, DocumentStatus, Documents, Ehr, EhrFactory, Encounter, EncounterStatus,
+    Encounters, Grant, Granted, Manners, Purpose, Reach, Said, SignIn, Unlimited, Vault, Wish,
 };
 
 /// Time is an input. Sleeping is tokio's, which tests pause.
@@ -106,17 +113,18 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Marks records wanted, without any lease, creating them where absent: generation + 1, the earlier of both `first_seen`, the
     /// earlier of both `not_before`. A dead record is wanted again. Durable when it returns.
     async fn want(&self, wants: &[Want]) -> Result<(), Fault>;
-    /// A firm's wanted links that are due, with their `first_seen`: `not_before <= now`, or further ahead than `horizon`, which
+    /// A firm's wanted records of these kinds that are due, with their `first_seen`: `not_before <= now`, or further ahead than `horizon`, which
     /// only a wrong clock can have written. The latter come first, then the earliest `not_before`, so that one that keeps waiting
     /// does not keep others out. Whether they are leased makes no difference; dead ones are never due.
     async fn due(
         &self,
         firm: &FirmId,
+        kinds: &[Kind],
         now: Timestamp,
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault>;
-    /// Firms of which something is wanted (or was), that are none of `ours`, and that no other station serves: nobody would ever run
+    /// Firms of which something that is run is wanted (or was), that are none of `ours`, and that no other station serves: nobody would ever run
     /// it.
     async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault>;
     /// All leases held, for whoever watches for overdue ones. One that was never renewed may be missing where it costs a write
@@ -131,7 +139,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         }
         Ok(found)
     }
-    /// Records in order of key, `after` excluded.
+    /// Records in order of key, `after` excluded: of listed kinds, and what is wanted, dead or remarked of kinds that are run.
     async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault>;
     /// How many records [`Ledger::page`] would list in all.
     async fn count(&self, filter: Filter) -> Result<u64, Fault>;

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use crate::{
     connection::Health,
     error::{Class, Code, Fault},
-    key::{FirmId, RecordKey},
+    key::{FirmId, Kind, RecordKey},
     ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Record, Survey, Take, Want},
     ports::{Clock, Delivery, Depth, Ledger, Message, Queue, Receipt},
     server_clock::Heard,
@@ -233,11 +233,12 @@ impl Ledger for NotedLedger {
     async fn due(
         &self,
         firm: &FirmId,
+        kinds: &[Kind],
         now: Timestamp,
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
-        self.storage.pass(ledger("due"), self.ledger.due(firm, now, horizon, limit)).await
+        self.storage.pass(ledger("due"), self.ledger.due(firm, kinds, now, horizon, limit)).await
     }
 
     async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {

@@ -59,6 +59,16 @@ pub fn sentence(code: Code) -> &'static str {
         Code::RowsUnnamed => {
             "Some FileMaker records have no UUID, so what the clinic changes in them is not found. IT can fill the field."
         }
+        Code::AwaitsModel => "This document waits to be read by a model.",
+        Code::Unattached => {
+            "This document belongs to no visit that is being watched. It is listed, and nothing is done with it."
+        }
+        Code::Unsorted => {
+            "This document fits none of the categories that the clinic chose. It is listed, and nothing is done with it."
+        }
+        Code::LateRows => {
+            "The EHR showed some changes later than we allow for. They were found, and we look further back from now on."
+        }
         Code::MovedMeanwhile => "This changed after you saw it. Nothing was written; please look again.",
         Code::SignInRefused => "Our sign-in was refused. Only IT can fix this; changes wait here.",
         Code::AccessDenied => "Our account may not do this. Only IT can fix this; changes wait here.",

@@ -83,6 +83,10 @@ pub fn tries_key(resource: &str) -> String {
     format!("Tries whether FileMaker keeps keys unique ({})", self::resource(resource))
 }
 
+pub const SHARES_QUOTA: &str = "Shares out the EHR's quota";
+pub const SIGNS_IN: &str = "Signs in to the EHR";
+pub const KEEPS_DEFINITION: &str = "Tells other stations of a clinic";
+
 pub fn lock_active(term: Duration) -> String {
     format!("Is being worked on. Without a sign of life it is free after {}.", long(term))
 }

@@ -7,7 +7,7 @@ use engine::{
     audit::{AuditId, Begun, Entry, Found, Outcome, Search},
     error::{Class, Code, Fault},
     fakes::MemoryLedger,
-    key::{FirmId, RecordKey},
+    key::{FirmId, Kind, RecordKey},
     ledger::{
         Claim, Commit, Dead, DeadLetter, Filter, Finish, Held, Lease, LedgerError, Record, Stamp, Survey, Take, Want,
     },
@@ -122,11 +122,12 @@ impl Ledger for BrokenLedger {
     async fn due(
         &self,
         firm: &FirmId,
+        kinds: &[Kind],
         now: Timestamp,
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
-        self.ledger.due(firm, now, horizon, limit).await
+        self.ledger.due(firm, kinds, now, horizon, limit).await
     }
 
     async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {

@@ -169,11 +169,12 @@ impl Ledger for Hooked<MemoryLedger> {
     async fn due(
         &self,
         firm: &FirmId,
+        kinds: &[engine::key::Kind],
         now: Timestamp,
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
-        self.call("ledger.due", firm, self.inner.due(firm, now, horizon, limit)).await
+        self.call("ledger.due", firm, self.inner.due(firm, kinds, now, horizon, limit)).await
     }
 
     async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {

@@ -86,13 +86,14 @@ impl DynamoLedger {
     pub(super) async fn look_for_due(
         &self,
         firm: &FirmId,
+        kinds: &[Kind],
         now: Timestamp,
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
         let horizon = SignedDuration::try_from(horizon).unwrap_or(SignedDuration::MAX);
         let too_far = now.saturating_add(horizon).unwrap_or(Timestamp::MAX);
-        let of = async |kind| {
+        let of = async |kind: Kind| {
             let part = Part { table: self.tables.of(kind), index: Some(DUE), partition: ("due", firm.as_str()) };
             let at = |comparison, time| Some(("not_before", comparison, item::time(time)));
             let mut items = self.query(part, at(">", too_far), Some(limit)).await?;
@@ -105,8 +106,8 @@ impl DynamoLedger {
             });
             due.collect::<Result<Vec<_>, Fault>>()
         };
-        let (links, rows) = tokio::try_join!(of(Kind::Link), of(Kind::Row))?;
-        let mut due: Vec<_> = links.into_iter().chain(rows).collect();
+        let found = futures::future::try_join_all(kinds.iter().map(|kind| of(*kind))).await?;
+        let mut due: Vec<_> = found.into_iter().flatten().collect();
         due.sort_by_key(|(rank, ..)| *rank);
         due.truncate(limit);
         Ok(due.into_iter().map(|(_, key, first_seen)| (key, first_seen)).collect())
@@ -193,9 +194,9 @@ impl DynamoLedger {
 
     /// Every record whose lease is held, in order of key: those of the index, and those met.
     pub(super) async fn all_held(&self) -> Result<Vec<Record>, Fault> {
-        let mut keys: Vec<RecordKey> = lock(&self.met).iter().cloned().collect();
+        let mut keys: Vec<RecordKey> = lock(&self.met).iter().filter(|key| key.kind.is_listed()).cloned().collect();
         for (firm, _) in self.listed_firms().await? {
-            for kind in Kind::ALL {
+            for kind in listed_kinds(Filter::Held) {
                 let marked = self.marked(&firm, kind, None).await?;
                 let held = marked.iter().filter(|item| item.contains_key("station"));
                 keys.extend(held.map(|item| item::key_of(kind, item)).collect::<Result<Vec<_>, _>>()?);
@@ -228,7 +229,7 @@ impl DynamoLedger {
         }
         let mut page = Vec::new();
         for (firm, _) in self.listed_firms().await? {
-            for kind in Kind::ALL {
+            for kind in listed_kinds(filter) {
                 if page.len() >= limit {
                     return Ok(page);
                 }
@@ -297,7 +298,7 @@ impl DynamoLedger {
         }
         let mut count = 0;
         for (firm, _) in self.listed_firms().await? {
-            for kind in Kind::ALL {
+            for kind in listed_kinds(filter) {
                 let (index, name) = match filter {
                     Filter::All => (None, "firm"),
                     Filter::Wanted => (Some(DUE), "due"),
@@ -359,6 +360,12 @@ impl DynamoLedger {
         survey.held = self.all_held().await?.len() as u64;
         Ok((survey, u32::try_from(items / PAGE).unwrap_or(u32::MAX).saturating_add(1)))
     }
+}
+
+/// Of which kinds a filter lists records.
+fn listed_kinds(filter: Filter) -> impl Iterator<Item = Kind> {
+    let all = matches!(filter, Filter::All | Filter::Held);
+    Kind::ALL.into_iter().filter(move |kind| kind.is_run() || all && kind.is_listed())
 }
 
 /// Whether an item, of the index that a filter looks into, is one that it lists.

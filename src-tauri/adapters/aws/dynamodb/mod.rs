@@ -435,11 +435,12 @@ impl Ledger for DynamoLedger {
     async fn due(
         &self,
         firm: &FirmId,
+        kinds: &[Kind],
         now: Timestamp,
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
-        self.look_for_due(firm, now, horizon, limit).await
+        self.look_for_due(firm, kinds, now, horizon, limit).await
     }
 
     async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {

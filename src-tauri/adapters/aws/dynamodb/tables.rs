@@ -9,6 +9,11 @@ pub struct Tables {
     pub cursor: String,
     pub proof: String,
     pub row: String,
+    pub encounter: String,
+    pub document: String,
+    pub quota: String,
+    pub token: String,
+    pub definition: String,
     pub letter: String,
     /// The firms that have records, and how many links each has.
     pub firm: String,
@@ -29,6 +34,11 @@ impl Tables {
             cursor: name("cursor"),
             proof: name("proof"),
             row: name("row"),
+            encounter: name("encounter"),
+            document: name("document"),
+            quota: name("quota"),
+            token: name("token"),
+            definition: name("definition"),
             letter: name("letter"),
             firm: name("firm"),
             station: name("station"),
@@ -41,6 +51,11 @@ impl Tables {
             Kind::Cursor => &self.cursor,
             Kind::Proof => &self.proof,
             Kind::Row => &self.row,
+            Kind::Encounter => &self.encounter,
+            Kind::Document => &self.document,
+            Kind::Quota => &self.quota,
+            Kind::Token => &self.token,
+            Kind::Definition => &self.definition,
         }
     }
 }
@@ -73,8 +88,7 @@ impl Tables {
             sort,
             indexed,
         };
-        let records =
-            [&self.link, &self.cursor, &self.proof, &self.row].map(|name| shape(name, "firm", Some("id"), true));
+        let records = Kind::ALL.map(|kind| shape(self.of(kind), "firm", Some("id"), true));
         let others = [
             shape(&self.letter, "shelf", Some("id"), false),
             shape(&self.firm, "firm", None, false),

@@ -24,7 +24,7 @@ use crate::{
     error::{Class, Code, Fault},
     gate::{Gate, Passage},
     hint::Hint,
-    key::{FirmId, RecordKey},
+    key::{FirmId, Kind, RecordKey},
     lease::{Keeper, Watch},
     ledger::Want,
     letters::Letters,
@@ -338,7 +338,7 @@ impl Consumer {
         for firm in firms {
             let limit = share + desk.postponed.len() + desk.active.len();
             let now = reconciler.clock.now();
-            match reconciler.ledger.due(&firm, now, reconciler.settings.longest_wait, limit).await {
+            match reconciler.ledger.due(&firm, &Kind::RUN, now, reconciler.settings.longest_wait, limit).await {
                 Ok(due) => {
                     let fresh = due
                         .into_iter()

@@ -104,9 +104,11 @@ fn new_record(key: &RecordKey, now: Timestamp) -> Record {
 
 fn keeps(filter: Filter, record: &Record) -> bool {
     match filter {
+        _ if !record.key.kind.is_listed() => false,
         Filter::All => true,
-        Filter::Wanted => record.wanted.is_some() && record.dead.is_none(),
         Filter::Held => record.held.is_some(),
+        _ if !record.key.kind.is_run() => false,
+        Filter::Wanted => record.wanted.is_some() && record.dead.is_none(),
         Filter::Dead => record.dead.is_some(),
         Filter::Noticed => record.notice.is_some(),
     }
@@ -216,6 +218,7 @@ impl Ledger for MemoryLedger {
     async fn due(
         &self,
         firm: &FirmId,
+        kinds: &[Kind],
         now: Timestamp,
         horizon: Duration,
         limit: usize,
@@ -225,7 +228,7 @@ impl Ledger for MemoryLedger {
         let mut due: Vec<_> = self
             .index()
             .values()
-            .filter(|record| record.key.kind.is_run() && record.key.firm == *firm && record.dead.is_none())
+            .filter(|record| kinds.contains(&record.key.kind) && record.key.firm == *firm && record.dead.is_none())
             .filter_map(|record| record.wanted.map(|wanted| (record.key.clone(), wanted)))
             .filter(|(_, wanted)| wanted.not_before <= now || wanted.not_before > too_far)
             .collect();
@@ -235,7 +238,8 @@ impl Ledger for MemoryLedger {
 
     async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
         let served = lock(&self.served);
-        let firms: BTreeSet<_> = lock(&self.records).keys().map(|key| key.firm.clone()).collect();
+        let firms: BTreeSet<_> =
+            lock(&self.records).keys().filter(|key| key.kind.is_run()).map(|key| key.firm.clone()).collect();
         Ok(firms.into_iter().filter(|firm| !ours.contains(firm) && !served.contains(firm)).collect())
     }
 
@@ -244,7 +248,7 @@ impl Ledger for MemoryLedger {
         let records = lock(&self.records);
         let listed = |record: &&Record| {
             let missing = record.held.is_some() && record.stamp.beat == 0 && !met.contains(&record.key);
-            !(missing && self.odd(Oddity::NotListed))
+            record.key.kind.is_listed() && !(missing && self.odd(Oddity::NotListed))
         };
         let held = records.values().filter(listed);
         Ok(held.filter_map(|record| Some((record.key.clone(), record.held.clone()?))).collect())
@@ -280,7 +284,7 @@ impl Ledger for MemoryLedger {
             records: links.count() as u64,
             wanted: wanted().count() as u64,
             oldest_wanted: wanted().map(|wanted| wanted.first_seen).min(),
-            held: records.values().filter(|record| record.held.is_some()).count() as u64,
+            held: records.values().filter(|record| keeps(Filter::Held, record)).count() as u64,
             dead: (dead + lock(&self.letters).len()) as u64,
             noticed: run().filter(|record| record.notice.is_some()).count() as u64,
             age: Duration::ZERO,
