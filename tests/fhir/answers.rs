@@ -10,7 +10,7 @@ use engine::{
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use simulators::fhir::{
-    Behaviour, Canned, Delay, Fault, Interaction, Matching, RateLimit, RateLimitHeader, RetryAfter, Times,
+    Behaviour, Canned, Counting, Delay, Fault, Interaction, Matching, RateLimit, RateLimitHeader, RetryAfter, Times,
 };
 
 use super::{
@@ -288,6 +288,7 @@ async fn a_quota_is_left_alone_before_it_is_overdrawn() {
             requests: 1000,
             points: Some(70),
             window: SignedDuration::from_secs(60),
+            counting: Counting::FromFirst,
             header,
             retry_after: RetryAfter::Absent,
         };

@@ -6,5 +6,7 @@
 pub mod fhir;
 pub mod filemaker;
 pub mod listen;
+#[allow(missing_debug_implementations, reason = "sealed: what is public here cannot be named outside")]
+mod rest;
 pub mod synthetic;
 pub mod tls;

@@ -1,5 +1,5 @@
-//! Sign-in and quotas, as Medplum does them (FHIR fact sheet 2.1 to 2.4): client credentials at `/oauth2/token`, bearer
-//! tokens that expire on the server's clock, a request and an interaction quota per window.
+//! Sign-in as Medplum does it (FHIR fact sheet 2.1, 2.2): client credentials at `/oauth2/token`, bearer tokens that expire on the
+//! server's clock.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,8 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-use super::behaviour::{RateLimit, RateLimitHeader};
-use super::fault::{Interaction, RetryAfter};
-use super::reply::Reply;
-use super::search::pairs;
+use crate::rest::reply::Reply;
+use crate::rest::search::pairs;
 
 /// Who may sign in, and the tokens that were given out.
 #[derive(Default)]
@@ -35,6 +33,10 @@ pub(super) enum Standing {
 impl Auth {
     pub(super) fn new(client_id: String, client_secret: String) -> Self {
         Self { client_id, secrets: vec![client_secret], tokens: BTreeMap::new() }
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        &self.client_id
     }
 
     pub(super) fn rotate(&mut self, secret: String, keep_old: bool) {
@@ -67,7 +69,7 @@ impl Auth {
         chance: &mut ChaCha8Rng,
     ) -> Reply {
         if content_type.split(';').next().map(str::trim) != Some("application/x-www-form-urlencoded") {
-            return Reply::raw(400, "text/plain; charset=utf-8", "Unsupported content type".into());
+            return Reply::raw(400, "text/plain; charset=utf-8", "Unsupported content type");
         }
         let form: BTreeMap<String, String> = pairs(body).into_iter().collect();
         let field = |name: &str| form.get(name).cloned().unwrap_or_default();
@@ -120,75 +122,4 @@ fn basic(authorization: &str) -> Option<(String, String)> {
     let text = String::from_utf8(decoded).ok()?;
     let (id, secret) = text.split_once(':')?;
     Some((id.to_owned(), secret.to_owned()))
-}
-
-/// What one window has used up.
-#[derive(Default)]
-pub(super) struct Usage {
-    since: Option<Timestamp>,
-    requests: u64,
-    points: u64,
-}
-
-/// Points that an interaction costs on Medplum: read 1, history 10, search 20, writes 100.
-fn points(interaction: Interaction) -> u64 {
-    match interaction {
-        Interaction::Read | Interaction::VRead => 1,
-        Interaction::InstanceHistory | Interaction::TypeHistory => 10,
-        Interaction::Search | Interaction::NextPage => 20,
-        Interaction::Create | Interaction::Update | Interaction::Delete => 100,
-        _ => 0,
-    }
-}
-
-impl Usage {
-    /// Charges a call: the headers that its answer carries, and the refusal where a quota is used up.
-    pub(super) fn charge(
-        &mut self,
-        limit: &RateLimit,
-        interaction: Interaction,
-        now: Timestamp,
-    ) -> (Vec<String>, Option<Reply>) {
-        let since = *self.since.get_or_insert(now);
-        if now.duration_since(since) >= limit.window || now < since {
-            *self = Self { since: Some(now), requests: 0, points: 0 };
-        }
-        let left = limit.window - now.duration_since(self.since.unwrap_or(now));
-        let seconds = (left.as_millis() + 999) / 1000;
-        let cost = points(interaction);
-        let too_many = self.requests + 1 > limit.requests || limit.points.is_some_and(|most| self.points + cost > most);
-        if !too_many {
-            self.requests += 1;
-            self.points += cost;
-        }
-        let mut parts = vec![format!("\"requests\";r={};t={seconds}", limit.requests.saturating_sub(self.requests))];
-        if let Some(most) = limit.points {
-            parts.push(format!("\"fhirInteractions\";r={};t={seconds}", most.saturating_sub(self.points)));
-        }
-        let headers = match limit.header {
-            RateLimitHeader::Absent => Vec::new(),
-            RateLimitHeader::One => vec![parts.join(", ")],
-            RateLimitHeader::Several => parts,
-        };
-        let refusal = too_many.then(|| {
-            let detail = json!({
-                "remainingPoints": 0,
-                "msBeforeNext": i64::try_from(left.as_millis()).unwrap_or(i64::MAX),
-                "consumedPoints": self.requests + 1,
-                "limit": limit.requests,
-            });
-            let mut reply = Reply::outcome(429, "throttled", "Too Many Requests", Some(&detail.to_string()));
-            let wait = u32::try_from(seconds).unwrap_or(u32::MAX);
-            reply.retry_after(
-                match limit.retry_after {
-                    RetryAfter::Absent => RetryAfter::Absent,
-                    RetryAfter::Seconds(_) => RetryAfter::Seconds(wait),
-                    RetryAfter::HttpDate(_) => RetryAfter::HttpDate(wait),
-                },
-                now,
-            );
-            reply
-        });
-        (headers, refusal)
-    }
 }

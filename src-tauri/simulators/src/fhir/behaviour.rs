@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::fault::RetryAfter;
+use crate::rest::quota::RateLimit;
 
 /// The settings. [`Behaviour::default`] is a careful R4 server; each field says what other servers do.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct Behaviour {
     pub latency: Duration,
     /// Life of an access token on the server's clock, shown as `expires_in`. Medplum's is one hour.
     pub token_life: SignedDuration,
-    /// Quotas, or none.
+    /// Quotas of each key, or none.
     pub rate_limit: Option<RateLimit>,
     /// Status for an `If-Match` that does not match: 412 (R4), or 409 (STU3 text, HAPI).
     pub stale_update_status: u16,
@@ -112,30 +112,4 @@ pub enum Revive {
     Restart,
     /// Answers 410.
     Refuse,
-}
-
-/// Two quotas over the same window, as on Medplum (FHIR fact sheet 2.3).
-#[derive(Clone, Debug)]
-pub struct RateLimit {
-    /// Calls in a window.
-    pub requests: u64,
-    /// Interaction points in a window: read 1, history 10, search 20, writes 100.
-    pub points: Option<u64>,
-    /// The window, on the server's clock.
-    pub window: SignedDuration,
-    /// How the `RateLimit` header is sent.
-    pub header: RateLimitHeader,
-    /// The form of `Retry-After` on a 429; the figure inside is the true one, whatever is given here.
-    pub retry_after: RetryAfter,
-}
-
-/// How the `RateLimit` header is sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RateLimitHeader {
-    /// Not at all.
-    Absent,
-    /// Once, with a comma.
-    One,
-    /// Once per quota.
-    Several,
 }

@@ -1,58 +1,22 @@
-//! The handle by which tests and the demo act on the server from inside: its clock, settings, faults, and resources that
-//! are put and deleted without HTTP.
+//! What tests and the demo do to this server from inside, beside what every server allows: resources that are put and deleted without
+//! HTTP, settings, sockets.
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::ops::Bound::Unbounded;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::behaviour::Behaviour;
-use super::fault::{Fault, FaultId, Lag, Matching, Times};
 use super::interactions::Timing;
 use super::sockets::Announced;
-use super::store::{Method, Publication, Version};
-use super::world::{Clock, Entry, Shared, Tally, World, is_id, is_type};
-use crate::listen::Door;
+use super::world::World;
+use crate::rest::call::{is_id, is_type};
+use crate::rest::fault::Lag;
+use crate::rest::store::{Method, Publication};
+use crate::rest::{self, NotAResource, Server as _, Written};
 
 /// A handle on a running server; clones act on the same one.
-#[derive(Clone)]
-pub struct Control {
-    pub(super) inside: Shared,
-    pub(super) door: Door,
-}
-
-impl fmt::Debug for Control {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("address", &self.door.address()).finish_non_exhaustive()
-    }
-}
-
-/// What was written through the direct door.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Written {
-    /// Type of the resource.
-    pub resource_type: String,
-    /// Its id.
-    pub id: String,
-    /// The version this made.
-    pub version_id: String,
-    /// The stamp it carries.
-    pub last_updated: Timestamp,
-}
-
-/// A value that is no resource: it lacks `resourceType`, or its id is not one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NotAResource;
-
-impl fmt::Display for NotAResource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the value has no resourceType, or an id that FHIR does not allow")
-    }
-}
-
-impl std::error::Error for NotAResource {}
+pub type Control = rest::Control<World>;
 
 impl Control {
     // --- resources
@@ -79,7 +43,7 @@ impl Control {
     /// # Errors
     /// [`NotAResource`].
     pub fn put_late(&self, resource: Value, visible: Lag) -> Result<Written, NotAResource> {
-        let due = Some(World::due(visible, self.now()));
+        let due = Some(visible.due(self.now()));
         self.write(resource, Timing { at: None, publication: Publication { reads: due, searches: due } })
     }
 
@@ -91,11 +55,11 @@ impl Control {
             _ => return Err(NotAResource),
         };
         let written = self.inside.act(|world| {
-            let id = given.unwrap_or_else(|| world.uuid());
+            let id = given.unwrap_or_else(|| world.front().uuid());
             let method = if world.store.latest(&kind, &id).is_some() { Method::Put } else { Method::Post };
             world.write(&kind, &id, Some(resource.take()), method, timing, false)
         });
-        Ok(written_as(kind, &written))
+        Ok(Written::of(kind, &written))
     }
 
     /// Deletes a resource; `None` where there is none.
@@ -104,7 +68,7 @@ impl Control {
             world.store.latest(resource_type, id)?.content.as_ref()?;
             Some(world.write(resource_type, id, None, Method::Delete, Timing::default(), false))
         });
-        version.map(|version| written_as(resource_type.to_owned(), &version))
+        version.map(|version| Written::of(resource_type.to_owned(), &version))
     }
 
     /// The newest version of a resource, whether callers see it yet or not.
@@ -119,7 +83,6 @@ impl Control {
     /// The ids of a type that searches find, oldest change first.
     #[must_use]
     pub fn ids(&self, resource_type: &str) -> Vec<String> {
-        use std::ops::Bound::Unbounded;
         let ids = self.inside.act(|world| world.store.by_time(resource_type, Unbounded, Unbounded));
         ids.iter().map(ToString::to_string).collect()
     }
@@ -132,36 +95,7 @@ impl Control {
         })
     }
 
-    // --- time
-
-    /// The server's time.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        self.inside.act(|world| world.clock.now())
-    }
-
-    /// Lets the clock run with the machine's, ahead of it (or, negative, behind).
-    pub fn skew(&self, by: SignedDuration) {
-        self.inside.act(|world| world.clock = Clock::Running(by));
-    }
-
-    /// Stops the clock: everything written from now on carries the same stamp. [`Control::skew`] lets it run again.
-    pub fn freeze(&self, at: Timestamp) {
-        self.inside.act(|world| world.clock = Clock::Frozen(at));
-    }
-
-    /// Moves the clock, running or not: tokens, page sessions, quotas and lags follow it.
-    pub fn advance(&self, by: SignedDuration) {
-        self.inside.act(|world| {
-            world.clock = match world.clock {
-                Clock::Running(skew) => Clock::Running(skew.saturating_add(by)),
-                Clock::Frozen(at) => Clock::Frozen(at.checked_add(by).unwrap_or(at)),
-            };
-            world.store.settle(world.clock.now());
-        });
-    }
-
-    // --- settings and faults
+    // --- settings
 
     /// Changes settings.
     pub fn configure(&self, change: impl FnOnce(&mut Behaviour)) {
@@ -171,33 +105,6 @@ impl Control {
     /// Alters every resource that is written over HTTP from now on, before it is stored.
     pub fn rewrite(&self, rewrite: impl Fn(&mut Value) + Send + 'static) {
         self.inside.act(|world| world.rewrite = Some(Box::new(rewrite)));
-    }
-
-    /// Lets a fault strike the calls that match.
-    pub fn inject(&self, fault: Fault, matching: Matching, times: Times) -> FaultId {
-        self.inside.act(|world| world.faults.inject(fault, matching, times))
-    }
-
-    /// How many more calls a one-shot fault waits for; `None` once it is spent or cleared, and for a standing one.
-    #[must_use]
-    pub fn waiting(&self, fault: FaultId) -> Option<u32> {
-        self.inside.act(|world| world.faults.left(fault))
-    }
-
-    /// Takes a fault back.
-    pub fn clear(&self, fault: FaultId) {
-        self.inside.act(|world| world.faults.clear(fault));
-    }
-
-    /// Takes every fault back. What they hold already stays held until [`Control::release`].
-    pub fn clear_faults(&self) {
-        self.inside.act(|world| world.faults.clear_all());
-    }
-
-    /// Lets every call go that is held, and publishes every write that waits, whatever its time.
-    pub fn release(&self) {
-        self.inside.act(|world| world.store.release());
-        self.inside.releases.send_modify(|count| *count += 1);
     }
 
     /// Says this to every socket that is open.
@@ -215,77 +122,8 @@ impl Control {
         self.inside.act(|world| world.pages.forget());
     }
 
-    /// Every token is at its end.
-    pub fn expire_tokens(&self) {
-        self.inside.act(|world| world.auth.expire_all());
-    }
-
     /// Gives the client another secret; with `keep_old`, the old one goes on working (Medplum's `retiringSecret`).
     pub fn rotate_secret(&self, secret: &str, keep_old: bool) {
         self.inside.act(|world| world.auth.rotate(secret.to_owned(), keep_old));
-    }
-
-    /// Refuses connections, and cuts those there are, until [`Control::come_back`].
-    pub async fn go_away(&self) {
-        self.cut_sockets();
-        self.door.shut().await;
-    }
-
-    /// Listens again, on the same port.
-    pub async fn come_back(&self) {
-        self.door.reopen().await;
-    }
-
-    /// Refuses connections for so long, in real time, and comes back by itself. Returns once it is away.
-    pub async fn go_away_for(&self, time: Duration) {
-        self.door.shut().await;
-        let door = self.door.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(time).await;
-            door.reopen().await;
-        });
-    }
-
-    // --- what happened
-
-    /// The counts so far.
-    #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.inside.act(|world| world.tally.clone())
-    }
-
-    /// Sets the counts to zero and empties the journal. Calls that are open stay counted as open.
-    pub fn reset_tally(&self) {
-        self.inside.act(|world| {
-            let (open, held, bound) = (world.tally.open, world.tally.held, world.tally.bound);
-            world.tally = Tally { open, held, bound, most_open: open, ..Tally::default() };
-            world.journal.clear();
-        });
-    }
-
-    /// The last calls, oldest first.
-    #[must_use]
-    pub fn journal(&self) -> Vec<Entry> {
-        self.inside.act(|world| world.journal.iter().cloned().collect())
-    }
-
-    /// Waits until the counts are as wanted. There is no time limit: put one around it.
-    pub async fn until(&self, wanted: impl Fn(&Tally) -> bool) {
-        let mut changes = self.inside.changes.subscribe();
-        while !wanted(&self.tally()) {
-            // The sender lives in what `self` holds.
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn written_as(resource_type: String, version: &Arc<Version>) -> Written {
-    Written {
-        resource_type,
-        id: version.id.to_string(),
-        version_id: version.version_id.clone(),
-        last_updated: version.stamp,
     }
 }

@@ -12,13 +12,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::behaviour::{Revive, VersionIds};
-use super::fault::{Fault, Interaction, Lag, Struck};
 use super::pages::{Items, Session};
-use super::reply::{Reply, http_date};
-use super::search::{HistoryQuery, Query, Reading, encoded, pairs, subset};
 use super::sockets::Announced;
-use super::store::{Method, Publication, Stamp, Version, each, instant};
-use super::world::{BASE_PATH, Call, World};
+use super::world::World;
+use crate::rest::call::{Call, Line};
+use crate::rest::fault::{Fault, Interaction, Struck};
+use crate::rest::reply::{Reply, http_date};
+use crate::rest::search::{HistoryQuery, Query, Reading, encoded, pairs, subset};
+use crate::rest::store::{Method, Publication, Stamp, Version, each, instant};
 
 /// Where and when a write is stamped and published.
 #[derive(Default)]
@@ -168,7 +169,7 @@ impl World {
                 return Ok(self.written(call, kind, &version, 200));
             }
         }
-        let id = self.uuid();
+        let id = self.front.uuid();
         let version = self.write(kind, &id, Some(resource), Method::Post, timing(struck, now), true);
         Ok(self.written(call, kind, &version, 201))
     }
@@ -194,7 +195,7 @@ impl World {
                     return Err(Reply::bad_request("invalid", "The criteria choose another id than the resource's"));
                 }
                 None if given.is_none() => {
-                    let id = self.uuid();
+                    let id = self.front.uuid();
                     let version = self.write(kind, &id, Some(resource), Method::Put, timing(struck, now), true);
                     return Ok(self.written(call, kind, &version, 201));
                 }
@@ -256,7 +257,11 @@ impl World {
             let request = &entry["request"];
             let address = request["url"].as_str().unwrap_or_default();
             let (path, query) = address.split_once('?').unwrap_or((address, ""));
-            let path = format!("{BASE_PATH}/{}", path.trim_start_matches('/'));
+            let line = Line {
+                method: request["method"].as_str().unwrap_or_default().to_owned(),
+                path: format!("{}/{}", self.path, path.trim_start_matches('/')),
+                query: query.to_owned(),
+            };
             let mut headers = HeaderMap::new();
             for (element, header) in
                 [("ifMatch", "if-match"), ("ifNoneMatch", "if-none-match"), ("ifNoneExist", "if-none-exist")]
@@ -266,9 +271,8 @@ impl World {
                 }
             }
             let body = if entry["resource"].is_null() { Bytes::new() } else { entry["resource"].to_string().into() };
-            let one = Call::new(request["method"].as_str().unwrap_or_default(), &path, query, headers, body);
-            *self.tally.calls.entry(one.interaction).or_default() += 1;
-            let struck = self.strike(&one);
+            let one = self.call(line, headers, body);
+            let struck = self.front.count(&one);
             let canned = struck.first(|fault| match fault {
                 Fault::Answer(canned) => Some(Reply::canned(canned, now)),
                 _ => None,
@@ -285,7 +289,7 @@ impl World {
 
     /// CapabilityStatement, or the SMART configuration. Both are given to anyone.
     pub(super) fn capabilities(&self, call: &Call, now: Timestamp) -> Reply {
-        let token_url = format!("{}/oauth2/token", self.base.trim_end_matches(BASE_PATH));
+        let token_url = format!("{}/oauth2/token", self.origin());
         if call.document.is_some() {
             let document = json!({
                 "token_endpoint": token_url,
@@ -385,17 +389,17 @@ impl World {
             }
         }
         let version_id = match self.behaviour.version_ids {
-            VersionIds::Opaque => self.uuid(),
+            VersionIds::Opaque => self.front.uuid(),
             VersionIds::Counter => {
                 let restarts = self.behaviour.revive == Revive::Restart;
                 match before.map(|before| (before.content.is_none(), before.version_id.parse::<u64>())) {
                     Some((deleted, Ok(number))) if !(deleted && restarts) => (number + 1).to_string(),
-                    Some((false, Err(_))) => self.uuid(),
+                    Some((false, Err(_))) => self.front.uuid(),
                     _ => "1".to_owned(),
                 }
             }
         };
-        let at = timing.at.unwrap_or_else(|| self.clock.now());
+        let at = timing.at.unwrap_or_else(|| self.front.clock.now());
         let unit = if self.behaviour.fraction { 1 } else { 1000 };
         let at = Timestamp::from_millisecond(at.as_millisecond().div_euclid(unit) * unit).unwrap_or(at);
         let stamp =
@@ -450,26 +454,23 @@ impl World {
         asked.unwrap_or(size.usual).min(size.most).max(1)
     }
 
-    /// When something lagging is due.
-    pub(super) fn due(lag: Lag, now: Timestamp) -> Timestamp {
-        match lag {
-            Lag::For(wait) => now.checked_add(wait).unwrap_or(Timestamp::MAX),
-            Lag::UntilReleased => Timestamp::MAX,
-        }
+    /// Where the server is, without the path of its base.
+    pub(super) fn origin(&self) -> &str {
+        self.base.strip_suffix(self.path.as_str()).unwrap_or(&self.base)
     }
 }
 
 fn timing(struck: &Struck, now: Timestamp) -> Timing {
     let late = struck.first(|fault| match fault {
-        Fault::LateCommit { stamped, visible } => Some((*stamped, World::due(*visible, now))),
+        Fault::LateCommit { stamped, visible } => Some((*stamped, visible.due(now))),
         _ => None,
     });
     let reads = struck.first(|fault| match fault {
-        Fault::ReadLag(lag) => Some(World::due(*lag, now)),
+        Fault::ReadLag(lag) => Some(lag.due(now)),
         _ => None,
     });
     let searches = struck.first(|fault| match fault {
-        Fault::SearchLag(lag) => Some(World::due(*lag, now)),
+        Fault::SearchLag(lag) => Some(lag.due(now)),
         _ => None,
     });
     let commit = late.map(|(_, due)| due);
@@ -541,7 +542,7 @@ fn batch_entry(reply: &Reply) -> String {
             response[element] = json!(value);
         }
     }
-    let body: Option<Value> = serde_json::from_str(&reply.body).ok();
+    let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
     let mut entry = json!({});
     match body {
         Some(body) if reply.status >= 400 => response["outcome"] = body,

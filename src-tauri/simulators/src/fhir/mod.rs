@@ -14,38 +14,32 @@
 mod auth;
 mod behaviour;
 mod control;
-mod fault;
 mod interactions;
 mod pages;
-mod reply;
-mod search;
+mod paths;
 mod sockets;
-mod store;
 mod world;
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
-use axum::http::Request;
 use serde_json::Value;
-use tokio::sync::watch;
 
-pub use self::behaviour::{Behaviour, PageSize, RateLimit, RateLimitHeader, Revive, VersionIds};
-pub use self::control::{Control, NotAResource, Written};
-pub use self::fault::{Canned, Delay, Fault, FaultId, Interaction, Lag, Matching, RetryAfter, Times};
-pub use self::world::{Entry, Tally};
+pub use self::behaviour::{Behaviour, PageSize, Revive, VersionIds};
+pub use self::control::Control;
+pub use crate::rest::fault::{Canned, Delay, Fault, FaultId, Interaction, Lag, Matching, RetryAfter, Times, Wrong};
+pub use crate::rest::front::{Entry, Tally};
+pub use crate::rest::quota::{Counting, RateLimit, RateLimitHeader};
+pub use crate::rest::{NotAResource, Written};
 
 use self::auth::Auth;
-use self::fault::Struck;
-use self::reply::Reply;
-use self::world::{BASE_PATH, Call, World};
-use crate::listen::{Door, Outcome};
+use self::world::World;
+use crate::rest::front::Front;
+use crate::rest::{self, Inside};
 
-/// The longest body it takes, in bytes.
-const LONGEST_BODY: usize = 64 << 20;
+/// Path of the FHIR base.
+const BASE_PATH: &str = "/fhir/R4";
 
 /// How a server starts.
 pub struct Options {
@@ -117,18 +111,11 @@ impl FhirServer {
 
     async fn begin(options: Options, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Self> {
         let auth = Auth::new(options.client_id, options.client_secret);
-        let world = World::new(options.open, auth, options.behaviour, options.seed, options.journal);
-        let inside = Arc::new(Inside {
-            world: Mutex::new(world),
-            changes: watch::Sender::new(0),
-            releases: watch::Sender::new(0),
-        });
-        let for_calls = Arc::clone(&inside);
-        let handler = move |request| handle(Arc::clone(&for_calls), request);
-        let (scheme, door) = match tls {
-            None => ("http", Door::open(handler).await?),
-            Some(config) => ("https", Door::open_tls(handler, config).await?),
-        };
+        let front = Front::new(options.seed, options.journal);
+        let world = World::new(front, BASE_PATH.to_owned(), options.open, auth, options.behaviour);
+        let inside = Arc::new(Inside::new(world));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let door = rest::open(&inside, tls).await?;
         let origin = format!("{scheme}://{}", door.address());
         let base_url = format!("{origin}{BASE_PATH}");
         inside.act(|world| world.base.clone_from(&base_url));
@@ -167,101 +154,4 @@ impl Drop for FhirServer {
     fn drop(&mut self) {
         self.control.door.abandon();
     }
-}
-
-/// What connections and handles share.
-struct Inside {
-    world: Mutex<World>,
-    /// Grows with every call that comes or goes.
-    changes: watch::Sender<u64>,
-    /// Grows with every [`Control::release`].
-    releases: watch::Sender<u64>,
-}
-
-impl Inside {
-    fn act<T>(&self, action: impl FnOnce(&mut World) -> T) -> T {
-        // A test that panicked while it held the lock has failed already; the others may go on.
-        action(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn count<T>(&self, action: impl FnOnce(&mut World) -> T) -> T {
-        let done = self.act(action);
-        self.changes.send_modify(|count| *count += 1);
-        done
-    }
-
-    async fn wait(&self, delay: Delay) {
-        match delay {
-            Delay::For(time) => tokio::time::sleep(time).await,
-            Delay::UntilReleased => {
-                // Listening begins before the count goes up, so that whoever saw the count may release.
-                let mut releases = self.releases.subscribe();
-                self.count(|world| world.tally.held += 1);
-                // The sender lives in `self`.
-                let _ = releases.changed().await;
-                self.count(|world| world.tally.held -= 1);
-            }
-        }
-    }
-}
-
-async fn handle(inside: Arc<Inside>, request: Request<Body>) -> Outcome {
-    #[allow(clippy::disallowed_methods, reason = "a server has a clock of its own")]
-    let began = Instant::now();
-    if sockets::is_one(&request) {
-        return sockets::open(inside, request);
-    }
-    let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, LONGEST_BODY).await else {
-        return Outcome::HangUp;
-    };
-    let call = Call::of(&parts, body);
-    let (struck, latency) = inside.count(|world| (world.arrive(&call), world.behaviour.latency));
-    let reply = respond(&inside, &call, &struck, latency).await;
-    let status = reply.as_ref().map(|reply| reply.status);
-    inside.count(|world| world.leave(&call, status, struck.names(), began.elapsed()));
-    match reply {
-        Some(reply) => Outcome::Reply(reply.into_response(struck.has(&Fault::CutBody))),
-        None => Outcome::HangUp,
-    }
-}
-
-/// `None` closes the connection.
-async fn respond(inside: &Inside, call: &Call, struck: &Struck, latency: std::time::Duration) -> Option<Reply> {
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
-    }
-    let before = struck.first(|fault| match fault {
-        Fault::DelayBefore(delay) => Some(*delay),
-        _ => None,
-    });
-    if let Some(delay) = before {
-        inside.wait(delay).await;
-    }
-    if struck.has(&Fault::HangUpBefore) {
-        return None;
-    }
-    let mut reply = inside.act(|world| world.answer(call, struck));
-    let after = struck.first(|fault| match fault {
-        Fault::DelayAfter(delay) => Some(*delay),
-        _ => None,
-    });
-    if let Some(delay) = after {
-        inside.wait(delay).await;
-    }
-    if struck.has(&Fault::HangUpAfter) {
-        return None;
-    }
-    let lost = struck.first(|fault| match fault {
-        Fault::AnswerAfter(canned) => Some(canned.clone()),
-        _ => None,
-    });
-    if let Some(canned) = lost {
-        let now = inside.act(|world| world.clock.now());
-        reply = Reply::canned(&canned, now);
-    }
-    if struck.has(&Fault::Truncate) {
-        reply.truncate();
-    }
-    Some(reply)
 }

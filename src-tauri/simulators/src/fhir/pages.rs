@@ -8,11 +8,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::fault::{Fault, Struck};
-use super::reply::Reply;
-use super::search::subset;
-use super::store::{Id, Method, Version, instant};
-use super::world::{Call, World};
+use super::world::World;
+use crate::rest::call::Call;
+use crate::rest::fault::{Fault, Struck};
+use crate::rest::reply::Reply;
+use crate::rest::search::subset;
+use crate::rest::store::{Id, Method, Version, instant};
 
 /// So many sessions are kept; the oldest goes first.
 const SESSIONS: usize = 512;
@@ -72,7 +73,7 @@ impl World {
     /// The first page.
     pub(super) fn first_page(&mut self, session: Session, self_link: &str, struck: &Struck, now: Timestamp) -> Reply {
         let token = (session.items.len() > session.size).then(|| {
-            let token = self.uuid();
+            let token = self.front.uuid();
             self.pages.keep(token.clone(), session.clone());
             token
         });
@@ -160,7 +161,7 @@ impl World {
     ) -> Reply {
         let mut text = format!(
             r#"{{"resourceType":"Bundle","id":"{}","meta":{{"lastUpdated":"{}"}},"type":"{kind}""#,
-            self.uuid(),
+            self.front.uuid(),
             instant(now, self.behaviour.fraction),
         );
         if let Some(total) = total {

@@ -15,11 +15,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::Inside;
-use super::reply::Reply;
-use super::store::instant;
-use super::world::{BASE_PATH, World};
+use super::world::World;
 use crate::listen::Outcome;
+use crate::rest::Inside;
+use crate::rest::reply::Reply;
+use crate::rest::store::instant;
 
 /// Path of the socket.
 const PATH: &str = "/ws/subscriptions-r4";
@@ -47,9 +47,9 @@ impl World {
         if kind != Some(json!("websocket")) {
             return Err(Reply::not_found());
         }
-        let token = self.uuid();
+        let token = self.front.uuid();
         self.binding_tokens.insert(token.clone(), id.to_owned());
-        let origin = self.base.trim_end_matches(BASE_PATH).replacen("http", "ws", 1);
+        let origin = self.origin().replacen("http", "ws", 1);
         let ends = now.checked_add(life).unwrap_or(now);
         let parameters = json!({"resourceType": "Parameters", "parameter": [
             {"name": "token", "valueString": token},
@@ -70,7 +70,7 @@ impl World {
 }
 
 /// Answers the opening of a socket (RFC 6455 section 4.2.2) and serves it.
-pub(super) fn open(inside: Arc<Inside>, mut request: Request<Body>) -> Outcome {
+pub(super) fn open(inside: Arc<Inside<World>>, mut request: Request<Body>) -> Outcome {
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
         return Outcome::HangUp;
     };
@@ -90,7 +90,7 @@ pub(super) fn open(inside: Arc<Inside>, mut request: Request<Body>) -> Outcome {
     answer.map_or(Outcome::HangUp, Outcome::Reply)
 }
 
-async fn serve(inside: &Inside, mut socket: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>) {
+async fn serve(inside: &Inside<World>, mut socket: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>) {
     let mut announced = inside.act(|world| world.announcements.subscribe());
     let mut bound: Vec<(String, String)> = Vec::new();
     loop {
@@ -117,10 +117,10 @@ async fn serve(inside: &Inside, mut socket: WebSocketStream<TokioIo<hyper::upgra
             }
         }
     }
-    inside.count(|world| world.tally.bound -= bound.len());
+    inside.count(|world| world.front.tally.bound -= bound.len());
 }
 
-fn answer(inside: &Inside, text: &str, bound: &mut Vec<(String, String)>) -> Vec<String> {
+fn answer(inside: &Inside<World>, text: &str, bound: &mut Vec<(String, String)>) -> Vec<String> {
     let message: Value = serde_json::from_str(text).unwrap_or_default();
     match message["type"].as_str() {
         Some("ping") => vec![json!({"type": "pong"}).to_string()],
@@ -131,7 +131,7 @@ fn answer(inside: &Inside, text: &str, bound: &mut Vec<(String, String)>) -> Vec
                     let handshake = bundle("handshake", &binding.0, None).to_string();
                     if !bound.contains(&binding) {
                         bound.push(binding);
-                        inside.count(|world| world.tally.bound += 1);
+                        inside.count(|world| world.front.tally.bound += 1);
                     }
                     vec![handshake]
                 }

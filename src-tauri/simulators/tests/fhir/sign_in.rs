@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use reqwest::Client;
 use serde_json::json;
 use simulators::fhir::{
-    Fault, FhirServer, Interaction, Matching, Options, RateLimit, RateLimitHeader, RetryAfter, Times,
+    Counting, Fault, FhirServer, Interaction, Matching, Options, RateLimit, RateLimitHeader, RetryAfter, Times,
 };
 use simulators::tls::Certificate;
 
@@ -92,6 +92,7 @@ async fn quotas_are_told_and_kept() {
         requests: 2,
         points: Some(101),
         window: SignedDuration::from_secs(60),
+        counting: Counting::FromFirst,
         header: RateLimitHeader::One,
         retry_after: RetryAfter::Absent,
     };

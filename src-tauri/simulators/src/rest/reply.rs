@@ -12,27 +12,27 @@ use super::fault::{Canned, RetryAfter};
 const FHIR_JSON: &str = "application/fhir+json; charset=utf-8";
 
 #[derive(Clone)]
-pub(super) struct Reply {
-    pub(super) status: u16,
+pub struct Reply {
+    pub(crate) status: u16,
     headers: Vec<(&'static str, String)>,
-    pub(super) body: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub(super) fn raw(status: u16, content_type: &str, body: String) -> Self {
-        Self { status, headers: vec![("content-type", content_type.to_owned())], body }
+    pub(crate) fn raw(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
     }
 
-    pub(super) fn fhir(status: u16, body: String) -> Self {
+    pub(crate) fn fhir(status: u16, body: String) -> Self {
         Self::raw(status, FHIR_JSON, body)
     }
 
-    pub(super) fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new() }
+    pub(crate) fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
     /// An OperationOutcome whose id is Medplum's for that status (FHIR fact sheet 2.4).
-    pub(super) fn outcome(status: u16, code: &str, text: &str, diagnostics: Option<&str>) -> Self {
+    pub(crate) fn outcome(status: u16, code: &str, text: &str, diagnostics: Option<&str>) -> Self {
         let id = match status {
             200 => "ok",
             401 => "unauthorized",
@@ -54,15 +54,15 @@ impl Reply {
         Self::fhir(status, body.to_string())
     }
 
-    pub(super) fn bad_request(code: &str, text: &str) -> Self {
+    pub(crate) fn bad_request(code: &str, text: &str) -> Self {
         Self::outcome(400, code, text, None)
     }
 
-    pub(super) fn not_found() -> Self {
+    pub(crate) fn not_found() -> Self {
         Self::outcome(404, "not-found", "Not found", None)
     }
 
-    pub(super) fn unauthorized(expired: bool) -> Self {
+    pub(crate) fn unauthorized(expired: bool) -> Self {
         let mut issues = vec![json!({"severity": "error", "code": "login", "details": {"text": "Unauthorized"}})];
         if expired {
             issues.push(json!({"severity": "error", "code": "expired", "details": {"text": "Token expired"}}));
@@ -73,7 +73,7 @@ impl Reply {
         reply
     }
 
-    pub(super) fn canned(canned: &Canned, now: Timestamp) -> Self {
+    pub(crate) fn canned(canned: &Canned, now: Timestamp) -> Self {
         match canned {
             Canned::Raw { status, content_type, body } => Self::raw(*status, content_type, body.clone()),
             Canned::Outcome { status: 401, .. } => Self::unauthorized(false),
@@ -85,15 +85,15 @@ impl Reply {
         }
     }
 
-    pub(super) fn header(&mut self, name: &'static str, value: impl Into<String>) {
+    pub(crate) fn header(&mut self, name: &'static str, value: impl Into<String>) {
         self.headers.push((name, value.into()));
     }
 
-    pub(super) fn header_value(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header_value(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(held, _)| *held == name).map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn retry_after(&mut self, retry_after: RetryAfter, now: Timestamp) {
+    pub(crate) fn retry_after(&mut self, retry_after: RetryAfter, now: Timestamp) {
         match retry_after {
             RetryAfter::Absent => {}
             RetryAfter::Seconds(seconds) => self.header("retry-after", seconds.to_string()),
@@ -105,16 +105,22 @@ impl Reply {
     }
 
     /// Half of the body, cut where the text allows it.
-    pub(super) fn truncate(&mut self) {
+    pub(crate) fn truncate(&mut self) {
         let mut at = self.body.len() / 2;
-        while !self.body.is_char_boundary(at) {
+        while self.body.get(at).is_some_and(|byte| byte & 0xc0 == 0x80) {
             at -= 1;
         }
         self.body.truncate(at);
     }
 
+    /// Puts so much white space into the body, behind its first bracket.
+    pub(crate) fn swell(&mut self, bytes: usize) {
+        let at = self.body.len().min(1);
+        self.body.splice(at..at, std::iter::repeat_n(b' ', bytes));
+    }
+
     /// As HTTP. With `cut`, only half of the body comes before the connection fails.
-    pub(super) fn into_response(mut self, cut: bool) -> Response<Body> {
+    pub(crate) fn into_response(mut self, cut: bool) -> Response<Body> {
         let length = self.body.len();
         let headers = std::mem::take(&mut self.headers);
         let body = if cut {
@@ -144,7 +150,7 @@ impl Reply {
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(super) fn http_date(at: Timestamp) -> String {
+pub(crate) fn http_date(at: Timestamp) -> String {
     // Fails only for years that four digits cannot hold.
     DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default()
 }

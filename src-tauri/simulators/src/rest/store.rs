@@ -12,17 +12,17 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 /// The id of a resource within its type.
-pub(super) type Id = Arc<str>;
+pub(crate) type Id = Arc<str>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
+pub(crate) enum Method {
     Post,
     Put,
     Delete,
 }
 
 impl Method {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Post => "POST",
             Self::Put => "PUT",
@@ -31,37 +31,37 @@ impl Method {
     }
 }
 
-pub(super) struct Content {
-    pub(super) value: Value,
-    pub(super) text: String,
+pub(crate) struct Content {
+    pub(crate) value: Value,
+    pub(crate) text: String,
 }
 
-pub(super) struct Version {
-    pub(super) id: Id,
-    pub(super) version_id: String,
-    pub(super) stamp: Timestamp,
-    pub(super) method: Method,
+pub(crate) struct Version {
+    pub(crate) id: Id,
+    pub(crate) version_id: String,
+    pub(crate) stamp: Timestamp,
+    pub(crate) method: Method,
     /// Order of writing over the whole server; breaks ties between equal stamps.
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
     /// `None` for a deletion.
-    pub(super) content: Option<Content>,
+    pub(crate) content: Option<Content>,
 }
 
 /// When a version reaches the reads and the searches; `None` is at once.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Publication {
-    pub(super) reads: Option<Timestamp>,
-    pub(super) searches: Option<Timestamp>,
+pub(crate) struct Publication {
+    pub(crate) reads: Option<Timestamp>,
+    pub(crate) searches: Option<Timestamp>,
 }
 
 /// What one write needs besides its resource.
-pub(super) struct Stamp {
-    pub(super) at: Timestamp,
-    pub(super) version_id: String,
-    pub(super) method: Method,
-    pub(super) publication: Publication,
+pub(crate) struct Stamp {
+    pub(crate) at: Timestamp,
+    pub(crate) version_id: String,
+    pub(crate) method: Method,
+    pub(crate) publication: Publication,
     /// Whether `meta.lastUpdated` shows milliseconds.
-    pub(super) fraction: bool,
+    pub(crate) fraction: bool,
 }
 
 #[derive(Default)]
@@ -91,7 +91,7 @@ struct Pending {
 }
 
 #[derive(Default)]
-pub(super) struct Store {
+pub(crate) struct Store {
     kinds: BTreeMap<String, Kind>,
     pending: Vec<Pending>,
     sequence: u64,
@@ -99,7 +99,7 @@ pub(super) struct Store {
 
 impl Store {
     /// Adds a version; `None` for the resource deletes it.
-    pub(super) fn write(&mut self, kind: &str, id: &str, resource: Option<&Value>, stamp: Stamp) -> Arc<Version> {
+    pub(crate) fn write(&mut self, kind: &str, id: &str, resource: Option<&Value>, stamp: Stamp) -> Arc<Version> {
         self.sequence += 1;
         let id: Id = Arc::from(id);
         let content = resource.map(|resource| {
@@ -132,7 +132,7 @@ impl Store {
     }
 
     /// Publishes what has come due.
-    pub(super) fn settle(&mut self, now: Timestamp) {
+    pub(crate) fn settle(&mut self, now: Timestamp) {
         if self.pending.iter().all(|pending| pending.due > now) {
             return;
         }
@@ -141,11 +141,6 @@ impl Store {
         for pending in Vec::<Pending>::from_iter(due) {
             self.publish(&pending.kind, &pending.id, pending.count, pending.search);
         }
-    }
-
-    /// Publishes everything that waits.
-    pub(super) fn release(&mut self) {
-        self.settle(Timestamp::MAX);
     }
 
     fn publish(&mut self, kind: &str, id: &Id, count: usize, search: bool) {
@@ -172,30 +167,30 @@ impl Store {
     }
 
     /// The newest version written, published or not.
-    pub(super) fn latest(&self, kind: &str, id: &str) -> Option<&Arc<Version>> {
+    pub(crate) fn latest(&self, kind: &str, id: &str) -> Option<&Arc<Version>> {
         self.row(kind, id)?.versions.last()
     }
 
     /// The version that a read shows.
-    pub(super) fn readable(&self, kind: &str, id: &str) -> Option<&Arc<Version>> {
+    pub(crate) fn readable(&self, kind: &str, id: &str) -> Option<&Arc<Version>> {
         let row = self.row(kind, id)?;
         row.readable.checked_sub(1).map(|at| &row.versions[at])
     }
 
     /// The version that a search shows, unless that is a deletion.
-    pub(super) fn indexed(&self, kind: &str, id: &str) -> Option<&Arc<Version>> {
+    pub(crate) fn indexed(&self, kind: &str, id: &str) -> Option<&Arc<Version>> {
         let row = self.row(kind, id)?;
         let version = row.indexed.checked_sub(1).map(|at| &row.versions[at])?;
         version.content.as_ref().map(|_| version)
     }
 
     /// Every version that reads can see, oldest first.
-    pub(super) fn versions(&self, kind: &str, id: &str) -> &[Arc<Version>] {
+    pub(crate) fn versions(&self, kind: &str, id: &str) -> &[Arc<Version>] {
         self.row(kind, id).map_or(&[], |row| &row.versions[..row.readable])
     }
 
     /// Every version of a type from `since` on that reads can see, oldest first.
-    pub(super) fn log(&self, kind: &str, since: Timestamp) -> Vec<Arc<Version>> {
+    pub(crate) fn log(&self, kind: &str, since: Timestamp) -> Vec<Arc<Version>> {
         let Some(shelf) = self.kinds.get(kind) else {
             return Vec::new();
         };
@@ -207,12 +202,12 @@ impl Store {
     }
 
     /// The types that hold anything, in alphabetical order.
-    pub(super) fn kinds(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &str> {
         self.kinds.keys().map(String::as_str)
     }
 
     /// The ids of a type that a search can find, oldest change first.
-    pub(super) fn by_time(&self, kind: &str, from: Bound<Timestamp>, to: Bound<Timestamp>) -> Vec<Id> {
+    pub(crate) fn by_time(&self, kind: &str, from: Bound<Timestamp>, to: Bound<Timestamp>) -> Vec<Id> {
         let Some(shelf) = self.kinds.get(kind) else {
             return Vec::new();
         };
@@ -232,14 +227,14 @@ impl Store {
     }
 
     /// The ids whose resource carries this identifier.
-    pub(super) fn by_identifier(&self, kind: &str, system: &str, value: &str) -> Vec<Id> {
+    pub(crate) fn by_identifier(&self, kind: &str, system: &str, value: &str) -> Vec<Id> {
         let key = (system.to_owned(), value.to_owned());
         let found = self.kinds.get(kind).and_then(|shelf| shelf.by_identifier.get(&key));
         found.into_iter().flatten().cloned().collect()
     }
 
     /// The ids whose subject or patient is this relative reference.
-    pub(super) fn by_subject(&self, kind: &str, reference: &str) -> Vec<Id> {
+    pub(crate) fn by_subject(&self, kind: &str, reference: &str) -> Vec<Id> {
         let found = self.kinds.get(kind).and_then(|shelf| shelf.by_subject.get(reference));
         found.into_iter().flatten().cloned().collect()
     }
@@ -282,7 +277,7 @@ fn mark<K: Ord>(index: &mut BTreeMap<K, BTreeSet<Id>>, key: K, id: &Id, insert: 
 }
 
 /// The (system, value) pairs of `identifier` (a list, or one in QuestionnaireResponse) and `masterIdentifier`.
-pub(super) fn identifiers(resource: &Value) -> Vec<(String, String)> {
+pub(crate) fn identifiers(resource: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for element in ["identifier", "masterIdentifier"] {
         for identifier in each(&resource[element]) {
@@ -306,7 +301,7 @@ fn subjects(resource: &Value) -> Vec<String> {
 }
 
 /// `Type/id` of a reference that may be absolute or name a version.
-pub(super) fn relative(reference: &str) -> String {
+pub(crate) fn relative(reference: &str) -> String {
     let plain = reference.split("/_history/").next().unwrap_or(reference);
     let mut parts = plain.rsplit('/');
     match (parts.next(), parts.next()) {
@@ -316,7 +311,7 @@ pub(super) fn relative(reference: &str) -> String {
 }
 
 /// The items of a list, the one value that is not a list, or nothing.
-pub(super) fn each(value: &Value) -> &[Value] {
+pub(crate) fn each(value: &Value) -> &[Value] {
     match value {
         Value::Array(items) => items,
         Value::Null => &[],
@@ -349,6 +344,6 @@ fn stamped(resource: &Value, kind: &str, id: &str, stamp: &Stamp) -> Value {
 }
 
 /// An `instant` in UTC, with milliseconds or with whole seconds.
-pub(super) fn instant(at: Timestamp, fraction: bool) -> String {
+pub(crate) fn instant(at: Timestamp, fraction: bool) -> String {
     if fraction { format!("{at:.3}") } else { format!("{at:.0}") }
 }

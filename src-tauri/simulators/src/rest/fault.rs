@@ -1,16 +1,18 @@
 //! Faults that are injected into single calls: which calls, how often, and what goes wrong.
 //!
-//! What is wrong with the server as such (no 410, no type history, a stale cache) is not a fault but a setting: see
-//! [`Behaviour`](super::Behaviour).
+//! What is wrong with the server as such (no 410, no type history, a stale cache) is not a fault but a setting of its own.
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::reply::Reply;
 
 /// What a call asks of the server.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Interaction {
-    /// `POST /oauth2/token`.
+    /// A request for a token.
     Token,
     /// `GET metadata` and `.well-known/smart-configuration`.
     Capabilities,
@@ -36,6 +38,8 @@ pub enum Interaction {
     BindingToken,
     /// `POST` of a batch; each entry is also counted as what it is.
     Batch,
+    /// `GET` of a pre-signed address, at the door for files.
+    Download,
     /// Anything else.
     Unknown,
 }
@@ -44,6 +48,7 @@ pub enum Interaction {
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Matching {
     interaction: Option<Interaction>,
+    firm: Option<String>,
     resource_type: Option<String>,
     id: Option<String>,
 }
@@ -61,6 +66,13 @@ impl Matching {
         Self { interaction: Some(interaction), ..Self::default() }
     }
 
+    /// Only calls of this firm, on a server that serves several.
+    #[must_use]
+    pub fn firm(mut self, name: &str) -> Self {
+        self.firm = Some(name.to_owned());
+        self
+    }
+
     /// Only calls about this resource type.
     #[must_use]
     pub fn resource_type(mut self, name: &str) -> Self {
@@ -75,8 +87,15 @@ impl Matching {
         self
     }
 
-    fn covers(&self, interaction: Interaction, resource_type: Option<&str>, id: Option<&str>) -> bool {
-        self.interaction.is_none_or(|wanted| wanted == interaction)
+    fn covers(
+        &self,
+        interaction: Interaction,
+        firm: Option<&str>,
+        resource_type: Option<&str>,
+        id: Option<&str>,
+    ) -> bool {
+        self.firm.as_deref().is_none_or(|wanted| Some(wanted) == firm)
+            && self.interaction.is_none_or(|wanted| wanted == interaction)
             && self.resource_type.as_deref().is_none_or(|wanted| Some(wanted) == resource_type)
             && self.id.as_deref().is_none_or(|wanted| Some(wanted) == id)
     }
@@ -107,6 +126,16 @@ pub enum Lag {
     For(SignedDuration),
     /// Until [`Control::release`](super::Control::release).
     UntilReleased,
+}
+
+impl Lag {
+    /// When it is over.
+    pub(crate) fn due(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::For(wait) => now.checked_add(wait).unwrap_or(Timestamp::MAX),
+            Self::UntilReleased => Timestamp::MAX,
+        }
+    }
 }
 
 /// What `Retry-After` says on a refusal.
@@ -159,6 +188,10 @@ pub enum Fault {
     CutBody,
     /// "Truncated JSON": correct HTTP, half of the body.
     Truncate,
+    /// The answer is as right as ever and this many bytes longer: white space between its members.
+    Bulk(usize),
+    /// The answer is JSON, but not what FHIR says.
+    Wrong(Wrong),
     /// The call waits before it is carried out, and is carried out even if the caller has gone: with a wait longer
     /// than the caller's patience, a write that times out and lands later.
     DelayBefore(Delay),
@@ -187,6 +220,61 @@ pub enum Fault {
     PageExpired,
     /// "`next` on other host": the `next` link of this answer begins with this instead of the base.
     NextElsewhere(String),
+    /// The `next` link of this answer leads back to the first page, also from the last.
+    NextInCircle,
+}
+
+/// What is wrong with an answer that is JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wrong {
+    /// It is another resource than was asked for.
+    Resource,
+    /// `entry` is an object instead of a list.
+    Entry,
+    /// Every resource has a number for its id.
+    Id,
+    /// Every resource has a number for `meta.lastUpdated`.
+    Stamp,
+    /// Every resource is stamped with a word that is no time.
+    StampWord,
+    /// Every resource has a list for its `status`.
+    Status,
+    /// Every resource has a number for its `subject` and its `context`.
+    References,
+}
+
+impl Wrong {
+    fn make(self, body: &mut Value) {
+        match self {
+            Self::Resource => *body = json!({"resourceType": "Basic", "id": "1"}),
+            Self::Entry => {
+                let first = body["entry"][0].take();
+                body["entry"] = first;
+            }
+            _ => {
+                if body["resourceType"] != "Bundle" {
+                    self.make_in(body);
+                }
+                for entry in body["entry"].as_array_mut().into_iter().flatten() {
+                    self.make_in(&mut entry["resource"]);
+                }
+            }
+        }
+    }
+
+    fn make_in(self, resource: &mut Value) {
+        match self {
+            Self::Resource | Self::Entry => {}
+            Self::Id => resource["id"] = json!(7),
+            Self::Stamp => resource["meta"] = json!({"versionId": "1", "lastUpdated": 1_767_225_600}),
+            Self::StampWord => resource["meta"] = json!({"versionId": "1", "lastUpdated": "yesterday"}),
+            Self::Status => resource["status"] = json!(["current"]),
+            Self::References => {
+                resource["subject"] = json!(7);
+                resource["context"] = json!(7);
+            }
+        }
+    }
 }
 
 impl Fault {
@@ -258,6 +346,8 @@ impl Fault {
             Self::HangUpAfter => "hang-up-after",
             Self::CutBody => "cut-body",
             Self::Truncate => "truncate",
+            Self::Bulk(_) => "bulk",
+            Self::Wrong(_) => "wrong",
             Self::DelayBefore(_) => "delay-before",
             Self::DelayAfter(_) => "delay-after",
             Self::ExpireTokens => "expire-tokens",
@@ -268,6 +358,7 @@ impl Fault {
             Self::PageSkip => "page-skip",
             Self::PageExpired => "page-expired",
             Self::NextElsewhere(_) => "next-elsewhere",
+            Self::NextInCircle => "next-in-circle",
         }
     }
 }
@@ -286,29 +377,29 @@ struct Injected {
 
 /// The faults that wait for their calls.
 #[derive(Default, Debug)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     injected: Vec<Injected>,
     last: u64,
 }
 
 impl Faults {
-    pub(super) fn inject(&mut self, fault: Fault, matching: Matching, times: Times) -> FaultId {
+    pub(crate) fn inject(&mut self, fault: Fault, matching: Matching, times: Times) -> FaultId {
         self.last += 1;
         let id = FaultId(self.last);
         self.injected.push(Injected { id, fault, matching, times });
         id
     }
 
-    pub(super) fn clear(&mut self, id: FaultId) {
+    pub(crate) fn clear(&mut self, id: FaultId) {
         self.injected.retain(|injected| injected.id != id);
     }
 
-    pub(super) fn clear_all(&mut self) {
+    pub(crate) fn clear_all(&mut self) {
         self.injected.clear();
     }
 
     /// How many more calls the fault waits for; `None` once it is spent or cleared, or when it stands.
-    pub(super) fn left(&self, id: FaultId) -> Option<u32> {
+    pub(crate) fn left(&self, id: FaultId) -> Option<u32> {
         let injected = self.injected.iter().find(|injected| injected.id == id)?;
         match injected.times {
             Times::Next(left) => Some(left),
@@ -317,10 +408,16 @@ impl Faults {
     }
 
     /// What strikes this call, in the order of injection. One-shot faults are spent by it.
-    pub(super) fn strike(&mut self, interaction: Interaction, resource_type: Option<&str>, id: Option<&str>) -> Struck {
+    pub(crate) fn strike(
+        &mut self,
+        interaction: Interaction,
+        firm: Option<&str>,
+        resource_type: Option<&str>,
+        id: Option<&str>,
+    ) -> Struck {
         let mut struck = Vec::new();
         for injected in &mut self.injected {
-            if !injected.matching.covers(interaction, resource_type, id) {
+            if !injected.matching.covers(interaction, firm, resource_type, id) {
                 continue;
             }
             if let Times::Next(left) = &mut injected.times {
@@ -338,18 +435,35 @@ impl Faults {
 
 /// The faults of one call.
 #[derive(Default, Debug)]
-pub(super) struct Struck(Vec<Fault>);
+pub struct Struck(Vec<Fault>);
 
 impl Struck {
-    pub(super) fn has(&self, fault: &Fault) -> bool {
+    pub(crate) fn has(&self, fault: &Fault) -> bool {
         self.0.contains(fault)
     }
 
-    pub(super) fn first<T>(&self, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
+    pub(crate) fn first<T>(&self, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
         self.0.iter().find_map(pick)
     }
 
-    pub(super) fn names(&self) -> Vec<&'static str> {
+    /// Does to the answer what the faults of its way back do.
+    pub(crate) fn spoil(&self, reply: &mut Reply) {
+        for fault in &self.0 {
+            match fault {
+                Fault::Truncate => reply.truncate(),
+                Fault::Bulk(bytes) => reply.swell(*bytes),
+                Fault::Wrong(wrong) => {
+                    if let Ok(mut body) = serde_json::from_slice::<Value>(&reply.body) {
+                        wrong.make(&mut body);
+                        reply.body = body.to_string().into_bytes();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn names(&self) -> Vec<&'static str> {
         self.0.iter().map(Fault::name).collect()
     }
 }

@@ -55,7 +55,7 @@ struct Token {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Sort {
+pub(crate) enum Sort {
     /// By id: an order that has nothing to do with time, since none was asked for.
     #[default]
     Unsorted,
@@ -65,27 +65,27 @@ pub(super) enum Sort {
 
 /// A search, understood.
 #[derive(Default)]
-pub(super) struct Query {
+pub(crate) struct Query {
     criteria: Vec<Criterion>,
     sort: Sort,
     /// What `_count` asked for.
-    pub(super) count: Option<usize>,
-    pub(super) elements: Option<BTreeSet<String>>,
-    pub(super) count_only: bool,
-    pub(super) total: bool,
+    pub(crate) count: Option<usize>,
+    pub(crate) elements: Option<BTreeSet<String>>,
+    pub(crate) count_only: bool,
+    pub(crate) total: bool,
     /// The parameters that were taken into account, for the `self` link.
-    pub(super) used: Vec<(String, String)>,
+    pub(crate) used: Vec<(String, String)>,
     /// The names of those that were not.
-    pub(super) ignored: Vec<String>,
+    pub(crate) ignored: Vec<String>,
 }
 
 /// What the server's settings say about reading a search.
-pub(super) struct Reading<'a> {
-    pub(super) now: Timestamp,
+pub(crate) struct Reading<'a> {
+    pub(crate) now: Timestamp,
     /// Zone of a time that names none.
-    pub(super) offset: Offset,
+    pub(crate) offset: Offset,
     /// Parameters that this server does not know, although the standard does.
-    pub(super) unknown: &'a BTreeSet<String>,
+    pub(crate) unknown: &'a BTreeSet<String>,
 }
 
 impl Query {
@@ -93,7 +93,7 @@ impl Query {
     ///
     /// # Errors
     /// The name of the parameter whose value cannot be understood (never the value: it may be a patient's).
-    pub(super) fn read(pairs: &[(String, String)], reading: &Reading<'_>) -> Result<Self, String> {
+    pub(crate) fn read(pairs: &[(String, String)], reading: &Reading<'_>) -> Result<Self, String> {
         let mut query = Self::default();
         for (name, value) in pairs {
             if reading.unknown.contains(name) || !query.take(name, value, reading).ok_or_else(|| name.clone())? {
@@ -106,7 +106,7 @@ impl Query {
     }
 
     /// Whether anything chooses among the resources of the type.
-    pub(super) fn chooses(&self) -> bool {
+    pub(crate) fn chooses(&self) -> bool {
         !self.criteria.is_empty()
     }
 
@@ -158,7 +158,7 @@ impl Query {
     }
 
     /// The ids it chooses, in the order asked for.
-    pub(super) fn find(&self, store: &Store, kind: &str) -> Vec<Id> {
+    pub(crate) fn find(&self, store: &Store, kind: &str) -> Vec<Id> {
         let mut found: Vec<Arc<Version>> = self
             .candidates(store, kind)
             .iter()
@@ -327,7 +327,7 @@ fn prefixed(value: &str, reading: &Reading<'_>) -> Option<(Prefix, Range)> {
 }
 
 /// The reach of a date or time at its own precision: `2026-03` is the whole month, `12:00:00Z` the whole second.
-pub(super) fn range(value: &str, offset: Offset) -> Option<Range> {
+pub(crate) fn range(value: &str, offset: Offset) -> Option<Range> {
     let civil = |date: Date| offset.to_timestamp(date.at(0, 0, 0, 0)).ok();
     let Some((day, time)) = value.split_once('T') else {
         let parts: Option<Vec<i16>> = value.split('-').map(|part| part.parse().ok()).collect();
@@ -407,7 +407,7 @@ fn unescape(value: &str) -> String {
 }
 
 /// The resource cut down to the elements asked for, marked as such so that nobody puts it back.
-pub(super) fn subset(resource: &Value, elements: &BTreeSet<String>) -> Value {
+pub(crate) fn subset(resource: &Value, elements: &BTreeSet<String>) -> Value {
     let mut cut = serde_json::Map::new();
     for (name, value) in resource.as_object().into_iter().flatten() {
         // Mandatory and modifier elements come all the same; `status` stands for them.
@@ -430,25 +430,25 @@ pub(super) fn subset(resource: &Value, elements: &BTreeSet<String>) -> Value {
 }
 
 /// Pairs of a query string or of a form's body.
-pub(super) fn pairs(text: &[u8]) -> Vec<(String, String)> {
+pub(crate) fn pairs(text: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(text).into_owned().collect()
 }
 
 /// A query string of pairs.
-pub(super) fn encoded(pairs: &[(String, String)]) -> String {
+pub(crate) fn encoded(pairs: &[(String, String)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 /// Parameters of a type's or an instance's history.
-pub(super) struct HistoryQuery {
-    pub(super) since: Timestamp,
-    pub(super) count: Option<usize>,
+pub(crate) struct HistoryQuery {
+    pub(crate) since: Timestamp,
+    pub(crate) count: Option<usize>,
 }
 
 impl HistoryQuery {
     /// # Errors
     /// The name of the parameter that cannot be read.
-    pub(super) fn read(pairs: &[(String, String)]) -> Result<Self, String> {
+    pub(crate) fn read(pairs: &[(String, String)]) -> Result<Self, String> {
         let given: BTreeMap<_, _> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let since = match given.get("_since") {
             None => Timestamp::MIN,
