@@ -10,6 +10,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
+use super::behaviour::Refresh;
 use crate::rest::reply::Reply;
 use crate::rest::search::pairs;
 
@@ -20,6 +21,17 @@ pub(super) struct Auth {
     /// The newest first; more than one while an old secret is retiring.
     secrets: Vec<String>,
     tokens: BTreeMap<String, Timestamp>,
+    /// The refresh token that works.
+    refresh: Option<String>,
+    /// How often one was used that had been spent.
+    spent: u64,
+}
+
+/// What a request for a token is answered by, beside who asks.
+pub(super) struct Terms {
+    pub(super) life: SignedDuration,
+    pub(super) refresh: Refresh,
+    pub(super) now: Timestamp,
 }
 
 /// What a bearer token is worth.
@@ -31,8 +43,13 @@ pub(super) enum Standing {
 }
 
 impl Auth {
-    pub(super) fn new(client_id: String, client_secret: String) -> Self {
-        Self { client_id, secrets: vec![client_secret], tokens: BTreeMap::new() }
+    pub(super) fn new(client_id: String, client_secret: String, refresh: Option<String>) -> Self {
+        Self { client_id, secrets: vec![client_secret], refresh, ..Self::default() }
+    }
+
+    /// The refresh token that works now, and how often a spent one was tried.
+    pub(super) fn refresh(&self) -> (Option<String>, u64) {
+        (self.refresh.clone(), self.spent)
     }
 
     pub(super) fn client_id(&self) -> &str {
@@ -64,8 +81,7 @@ impl Auth {
         content_type: &str,
         authorization: Option<&str>,
         body: &[u8],
-        life: SignedDuration,
-        now: Timestamp,
+        terms: &Terms,
         chance: &mut ChaCha8Rng,
     ) -> Reply {
         if content_type.split(';').next().map(str::trim) != Some("application/x-www-form-urlencoded") {
@@ -73,7 +89,8 @@ impl Auth {
         }
         let form: BTreeMap<String, String> = pairs(body).into_iter().collect();
         let field = |name: &str| form.get(name).cloned().unwrap_or_default();
-        if field("grant_type") != "client_credentials" {
+        let grant = field("grant_type");
+        if grant != "client_credentials" && !(grant == "refresh_token" && self.refresh.is_some()) {
             return refusal("invalid_request", "Unsupported grant_type");
         }
         let (id, secret) = match authorization.and_then(basic) {
@@ -95,17 +112,29 @@ impl Auth {
         if !self.secrets.contains(&secret) {
             return refusal("invalid_request", "Invalid secret");
         }
+        if grant == "refresh_token" {
+            if self.refresh.as_deref() != Some(&field("refresh_token")) {
+                self.spent += 1;
+                return refusal("invalid_grant", "Invalid refresh token");
+            }
+            if terms.refresh == Refresh::Rotates {
+                self.refresh = Some(format!("refresh-{:032x}", chance.random::<u128>()));
+            }
+        }
         let token = format!("simulated-{:032x}", chance.random::<u128>());
-        let end = now.checked_add(life).unwrap_or(Timestamp::MAX);
+        let end = terms.now.checked_add(terms.life).unwrap_or(Timestamp::MAX);
         self.tokens.insert(token.clone(), end);
-        let granted = json!({
+        let mut granted = json!({
             "token_type": "Bearer",
-            "expires_in": life.as_secs(),
+            "expires_in": terms.life.as_secs(),
             "scope": "openid",
             "access_token": token,
             "project": {"reference": "Project/simulated"},
             "profile": {"reference": format!("ClientApplication/{id}")},
         });
+        if grant == "refresh_token" {
+            granted["refresh_token"] = json!(self.refresh);
+        }
         let mut reply = Reply::raw(200, "application/json; charset=utf-8", granted.to_string());
         reply.header("cache-control", "no-store");
         reply

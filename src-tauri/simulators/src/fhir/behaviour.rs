@@ -52,6 +52,10 @@ pub struct Behaviour {
     pub totals: bool,
     /// What `next` links begin with instead of the base: a server behind another name.
     pub next_base: Option<String>,
+    /// How long searches lag behind every write, whoever makes it, while reads see it at once; `None` is not at all. HealthLake's do.
+    pub index_lag: Option<IndexLag>,
+    /// What becomes of a refresh token that was used.
+    pub refresh: Refresh,
     /// Whether the first page of a search carries a warning as an entry with `search.mode` `outcome`.
     pub search_warning: bool,
 }
@@ -80,9 +84,47 @@ impl Default for Behaviour {
             page_size: PageSize { usual: 20, most: 1000 },
             totals: false,
             next_base: None,
+            index_lag: None,
+            refresh: Refresh::Rotates,
             search_warning: false,
         }
     }
+}
+
+impl Behaviour {
+    /// As HealthLake (FHIR fact sheet 3.4): what was just written is gone from the results for up to three seconds, reads see it at
+    /// once; pages of at most 100.
+    #[must_use]
+    pub fn healthlake() -> Self {
+        let lag = IndexLag { least: SignedDuration::ZERO, most: SignedDuration::from_secs(3), hides: true };
+        Self {
+            index_lag: Some(lag),
+            page_size: PageSize { usual: 50, most: 100 },
+            type_history: false,
+            ..Self::default()
+        }
+    }
+}
+
+/// How long an index takes to take a write in: each some time between these two, so that writes may turn up in another order than they
+/// were made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IndexLag {
+    /// At least.
+    pub least: SignedDuration,
+    /// At most.
+    pub most: SignedDuration,
+    /// Whether the version before is hidden meanwhile; otherwise searches go on showing it.
+    pub hides: bool,
+}
+
+/// What becomes of a refresh token that was used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refresh {
+    /// It is spent, and the answer brings the next one.
+    Rotates,
+    /// It goes on working.
+    Stays,
 }
 
 /// Entries of a page. Medplum: 20, at most 1000.

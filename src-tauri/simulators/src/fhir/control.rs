@@ -44,7 +44,7 @@ impl Control {
     /// [`NotAResource`].
     pub fn put_late(&self, resource: Value, visible: Lag) -> Result<Written, NotAResource> {
         let due = Some(visible.due(self.now()));
-        self.write(resource, Timing { at: None, publication: Publication { reads: due, searches: due } })
+        self.write(resource, Timing { at: None, publication: Publication { reads: due, searches: due, hides: false } })
     }
 
     fn write(&self, mut resource: Value, timing: Timing) -> Result<Written, NotAResource> {
@@ -125,5 +125,17 @@ impl Control {
     /// Gives the client another secret; with `keep_old`, the old one goes on working (Medplum's `retiringSecret`).
     pub fn rotate_secret(&self, secret: &str, keep_old: bool) {
         self.inside.act(|world| world.auth.rotate(secret.to_owned(), keep_old));
+    }
+
+    /// The refresh token that works now.
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<String> {
+        self.inside.act(|world| world.auth.refresh().0)
+    }
+
+    /// How often a refresh token was used that had been spent.
+    #[must_use]
+    pub fn spent_refresh_tokens(&self) -> u64 {
+        self.inside.act(|world| world.auth.refresh().1)
     }
 }

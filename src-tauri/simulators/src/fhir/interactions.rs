@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
+use rand::Rng as _;
 use serde_json::{Value, json};
 
 use super::behaviour::{Revive, VersionIds};
@@ -16,7 +17,7 @@ use super::pages::{Items, Session};
 use super::sockets::Announced;
 use super::world::World;
 use crate::rest::call::{Call, Line};
-use crate::rest::fault::{Fault, Interaction, Struck};
+use crate::rest::fault::{Fault, Interaction, Lag, Struck};
 use crate::rest::reply::{Reply, http_date};
 use crate::rest::search::{HistoryQuery, Query, Reading, encoded, pairs, subset};
 use crate::rest::store::{Method, Publication, Stamp, Version, each, instant};
@@ -85,7 +86,8 @@ impl World {
     }
 
     fn search(&mut self, call: &Call, kind: &str, struck: &Struck, now: Timestamp) -> Result<Reply, Reply> {
-        let query = self.query(&call.query, now)?;
+        let mut query = self.query(&call.query, now)?;
+        query.strong = call.header("x-amz-fhir-history-consistency-level") == Some("strong");
         if !query.ignored.is_empty() && call.prefers("prefer", "handling=strict") {
             let names = query.ignored.join(", ");
             return Err(Reply::bad_request("not-supported", &format!("Search parameters not supported: {names}")));
@@ -116,6 +118,7 @@ impl World {
             size: self.page_size(query.count),
             elements: query.elements,
             total: query.total,
+            strong: query.strong,
             born: now,
         };
         Ok(self.first_page(session, &self_link, struck, now))
@@ -151,6 +154,7 @@ impl World {
             size: self.page_size(query.count),
             elements: None,
             total: true,
+            strong: false,
             born: now,
         };
         let path = id.map_or_else(|| format!("{kind}/_history"), |id| format!("{kind}/{id}/_history"));
@@ -164,7 +168,7 @@ impl World {
             let criteria = criteria.rsplit('?').next().unwrap_or(criteria);
             let found = self.conditional(kind, &pairs(criteria.as_bytes()), now)?;
             if let Some(id) = found
-                && let Some(version) = self.store.indexed(kind, &id).cloned()
+                && let Some(version) = self.store.indexed(kind, &id, false).cloned()
             {
                 return Ok(self.written(call, kind, &version, 200));
             }
@@ -299,7 +303,8 @@ impl World {
             });
             return Reply::raw(200, "application/json; charset=utf-8", document.to_string());
         }
-        let mut kinds: Vec<&str> = vec!["DocumentReference", "Observation", "Patient", "QuestionnaireResponse"];
+        let mut kinds: Vec<&str> =
+            vec!["DocumentReference", "Encounter", "Media", "Observation", "Patient", "QuestionnaireResponse"];
         kinds.extend(self.store.kinds());
         kinds.sort_unstable();
         kinds.dedup();
@@ -314,6 +319,7 @@ impl World {
             ("identifier", "token"),
             ("subject", "reference"),
             ("patient", "reference"),
+            ("encounter", "reference"),
             ("status", "token"),
             ("code", "token"),
             ("type", "token"),
@@ -399,11 +405,19 @@ impl World {
                 }
             }
         };
+        let mut publication = timing.publication;
+        if let Some(lag) = self.behaviour.index_lag {
+            let now = self.front.clock.now();
+            let wait =
+                self.front.chance.random_range(lag.least.as_millis()..=lag.most.as_millis().max(lag.least.as_millis()));
+            let wait = SignedDuration::from_millis(i64::try_from(wait).unwrap_or(i64::MAX));
+            publication.searches = publication.searches.max(Some(Lag::For(wait).due(now)));
+            publication.hides = lag.hides;
+        }
         let at = timing.at.unwrap_or_else(|| self.front.clock.now());
         let unit = if self.behaviour.fraction { 1 } else { 1000 };
         let at = Timestamp::from_millisecond(at.as_millisecond().div_euclid(unit) * unit).unwrap_or(at);
-        let stamp =
-            Stamp { at, version_id, method, publication: timing.publication, fraction: self.behaviour.fraction };
+        let stamp = Stamp { at, version_id, method, publication, fraction: self.behaviour.fraction };
         let version = self.store.write(kind, id, resource.as_ref(), stamp);
         if let Some(content) = &version.content {
             // Whether anybody listens does not matter.
@@ -476,7 +490,7 @@ fn timing(struck: &Struck, now: Timestamp) -> Timing {
     let commit = late.map(|(_, due)| due);
     Timing {
         at: late.and_then(|(earlier, _): (SignedDuration, _)| now.checked_sub(earlier).ok()),
-        publication: Publication { reads: reads.max(commit), searches: searches.max(commit) },
+        publication: Publication { reads: reads.max(commit), searches: searches.max(commit), hides: false },
     }
 }
 

@@ -2,12 +2,12 @@
 //! differ is a setting ([`Behaviour`]), and everything that can go wrong with a call is a fault ([`Fault`]).
 //!
 //! It speaks JSON, takes any resource type, and asks for a bearer token that `/oauth2/token` gives for client
-//! credentials. It checks no profiles and no references: what it is given, it keeps.
+//! credentials or a refresh token, or (HealthLake) for signed calls. It checks no profiles and no references: what it is given, it keeps.
 //!
 //! Subscriptions by WebSocket are Medplum's; rest-hooks it keeps and does not send.
 //!
 //! Evidence: hl7.org/fhir/R4/http.html and search.html for the interactions; Medplum's server for tokens, quotas and
-//! error ids. `PATCH`, conditional delete, transactions, includes and system-wide history are missing.
+//! error ids; HealthLake's guide for its search. `PATCH`, conditional delete, transactions, includes and system-wide history are missing.
 //!
 //! Everything it holds is synthetic, so that it may be shown in tests; the journal keeps no values all the same.
 
@@ -26,20 +26,18 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use self::behaviour::{Behaviour, PageSize, Revive, VersionIds};
+pub use self::behaviour::{Behaviour, IndexLag, PageSize, Refresh, Revive, VersionIds};
 pub use self::control::Control;
 pub use crate::rest::fault::{Canned, Delay, Fault, FaultId, Interaction, Lag, Matching, RetryAfter, Times, Wrong};
 pub use crate::rest::front::{Entry, Tally};
 pub use crate::rest::quota::{Counting, RateLimit, RateLimitHeader};
+pub use crate::rest::sigv4::AwsKey;
 pub use crate::rest::{NotAResource, Written};
 
 use self::auth::Auth;
-use self::world::World;
+use self::world::{Admission, World};
 use crate::rest::front::Front;
 use crate::rest::{self, Inside};
-
-/// Path of the FHIR base.
-const BASE_PATH: &str = "/fhir/R4";
 
 /// How a server starts.
 pub struct Options {
@@ -47,8 +45,14 @@ pub struct Options {
     pub client_id: String,
     /// Its secret.
     pub client_secret: String,
+    /// A refresh token that the client has from a sign-in in a browser, to begin with.
+    pub refresh_token: Option<String>,
     /// Whether calls need no token.
     pub open: bool,
+    /// The key that every call must be signed with, instead of a token: HealthLake.
+    pub aws: Option<AwsKey>,
+    /// Path of the FHIR base.
+    pub path: String,
     /// Seed of the ids, tokens and links that it makes up.
     pub seed: u64,
     /// What kind of server it is.
@@ -64,11 +68,27 @@ impl Default for Options {
         Self {
             client_id: "chart-relay".into(),
             client_secret: "synthetic-secret".into(),
+            refresh_token: None,
             open: false,
+            aws: None,
+            path: "/fhir/R4".into(),
             seed: 1,
             behaviour: Behaviour::default(),
             resources: Vec::new(),
             journal: 1000,
+        }
+    }
+}
+
+impl Options {
+    /// A data store of HealthLake (FHIR fact sheet 3): its paths, signed calls, and [`Behaviour::healthlake`].
+    #[must_use]
+    pub fn healthlake(key: AwsKey) -> Self {
+        Self {
+            aws: Some(key),
+            path: "/datastore/0123456789abcdef0123456789abcdef/r4".into(),
+            behaviour: Behaviour::healthlake(),
+            ..Self::default()
         }
     }
 }
@@ -110,14 +130,20 @@ impl FhirServer {
     }
 
     async fn begin(options: Options, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Self> {
-        let auth = Auth::new(options.client_id, options.client_secret);
+        let auth = Auth::new(options.client_id, options.client_secret, options.refresh_token);
         let front = Front::new(options.seed, options.journal);
-        let world = World::new(front, BASE_PATH.to_owned(), options.open, auth, options.behaviour);
+        let admission = match options.aws {
+            Some(key) => Admission::Signed(key),
+            None if options.open => Admission::Anybody,
+            None => Admission::Token,
+        };
+        let path = options.path.clone();
+        let world = World::new(front, options.path, admission, auth, options.behaviour);
         let inside = Arc::new(Inside::new(world));
         let scheme = if tls.is_some() { "https" } else { "http" };
         let door = rest::open(&inside, tls).await?;
         let origin = format!("{scheme}://{}", door.address());
-        let base_url = format!("{origin}{BASE_PATH}");
+        let base_url = format!("{origin}{path}");
         inside.act(|world| world.base.clone_from(&base_url));
         let server = Self { control: Control { inside, door }, base_url, token_url: format!("{origin}/oauth2/token") };
         for resource in options.resources {

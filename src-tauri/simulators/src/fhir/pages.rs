@@ -41,6 +41,7 @@ pub(super) struct Session {
     pub(super) size: usize,
     pub(super) elements: Option<BTreeSet<String>>,
     pub(super) total: bool,
+    pub(super) strong: bool,
     pub(super) born: Timestamp,
 }
 
@@ -126,7 +127,7 @@ impl World {
         match &session.items {
             Items::Matches(ids) => {
                 // What was deleted since the search began is left out.
-                let found = ids[from..to].iter().filter_map(|id| self.store.indexed(&session.kind, id));
+                let found = ids[from..to].iter().filter_map(|id| self.store.indexed(&session.kind, id, session.strong));
                 entries
                     .extend(found.map(|version| self.match_entry(&session.kind, version, session.elements.as_ref())));
             }
@@ -135,7 +136,9 @@ impl World {
             }
         }
         let mut links = vec![("self", self_link.to_owned())];
-        if let Some(token) = token.filter(|_| to < length) {
+        let circle = struck.has(&Fault::NextInCircle);
+        if let Some(token) = token.filter(|_| to < length || circle) {
+            let to = if circle { 0 } else { to };
             let elsewhere = struck.first(|fault| match fault {
                 Fault::NextElsewhere(base) => Some(base.clone()),
                 _ => None,

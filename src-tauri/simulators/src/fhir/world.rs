@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use super::auth::{Auth, Standing};
+use super::auth::{Auth, Standing, Terms};
 use super::behaviour::Behaviour;
 use super::pages::Pages;
 use super::sockets::{self, Announced};
@@ -20,11 +20,21 @@ use crate::rest::fault::{Interaction, Struck};
 use crate::rest::front::Front;
 use crate::rest::quota::RateLimit;
 use crate::rest::reply::Reply;
+use crate::rest::sigv4::AwsKey;
 use crate::rest::store::Store;
 use crate::rest::{Inside, Server};
 
 /// Changes a resource as it is stored: a server that does not keep what it was sent.
 pub(super) type Rewrite = Box<dyn Fn(&mut Value) + Send>;
+
+/// Who is let in.
+pub(super) enum Admission {
+    Anybody,
+    /// Whoever has a token.
+    Token,
+    /// Whoever signs with this key.
+    Signed(AwsKey),
+}
 
 #[allow(missing_debug_implementations, reason = "sealed: it cannot be named outside")]
 pub struct World {
@@ -32,7 +42,7 @@ pub struct World {
     /// Path of the FHIR base.
     pub(super) path: String,
     pub(super) base: String,
-    pub(super) open: bool,
+    pub(super) admission: Admission,
     pub(super) behaviour: Behaviour,
     pub(super) store: Store,
     pub(super) auth: Auth,
@@ -44,12 +54,12 @@ pub struct World {
 }
 
 impl World {
-    pub(super) fn new(front: Front, path: String, open: bool, auth: Auth, behaviour: Behaviour) -> Self {
+    pub(super) fn new(front: Front, path: String, admission: Admission, auth: Auth, behaviour: Behaviour) -> Self {
         Self {
             front,
             path,
             base: String::new(),
-            open,
+            admission,
             behaviour,
             store: Store::default(),
             auth,
@@ -94,19 +104,25 @@ impl Server for World {
     }
 
     fn carry_out(&mut self, call: &Call, struck: &Struck, now: Timestamp) -> Reply {
+        if let Admission::Signed(key) = &self.admission
+            && let Err(refusal) = key.check(call, now)
+        {
+            return refusal;
+        }
         match call.interaction {
             Interaction::Token => self.auth.token(
                 call.header("content-type").unwrap_or_default(),
                 call.header("authorization"),
                 &call.body,
-                self.behaviour.token_life,
-                now,
+                &Terms { life: self.behaviour.token_life, refresh: self.behaviour.refresh, now },
                 &mut self.front.chance,
             ),
             Interaction::Capabilities => self.capabilities(call, now),
             _ => {
-                let standing =
-                    if self.open { Standing::Valid } else { self.auth.standing(call.header("authorization"), now) };
+                let standing = match self.admission {
+                    Admission::Token => self.auth.standing(call.header("authorization"), now),
+                    Admission::Anybody | Admission::Signed(_) => Standing::Valid,
+                };
                 match standing {
                     Standing::Valid => self.interact(call, struck, now),
                     Standing::Missing => Reply::unauthorized(false),
@@ -116,7 +132,11 @@ impl Server for World {
         }
     }
 
-    fn socket(inside: &Arc<Inside<Self>>, request: Request<Body>) -> Result<Outcome, Request<Body>> {
-        if sockets::is_one(&request) { Ok(sockets::open(Arc::clone(inside), request)) } else { Err(request) }
+    fn is_socket(request: &Request<Body>) -> bool {
+        sockets::is_one(request)
+    }
+
+    fn socket(inside: Arc<Inside<Self>>, request: Request<Body>) -> Outcome {
+        sockets::open(inside, request)
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod front;
 pub(crate) mod quota;
 pub(crate) mod reply;
 pub(crate) mod search;
+pub(crate) mod sigv4;
 pub(crate) mod store;
 
 use std::io;
@@ -70,10 +71,14 @@ pub trait Server: Send + Sized + 'static {
         Reply::outcome(429, "throttled", "Too Many Requests", Some(&detail.to_string()))
     }
 
-    /// Takes a connection over as a whole, where it is no call: a socket.
+    /// Whether this opens a socket, which is no call.
     #[doc(hidden)]
-    fn socket(_inside: &Arc<Inside<Self>>, request: Request<Body>) -> Result<Outcome, Request<Body>> {
-        Err(request)
+    fn is_socket(_request: &Request<Body>) -> bool {
+        false
+    }
+    #[doc(hidden)]
+    fn socket(_inside: Arc<Inside<Self>>, _request: Request<Body>) -> Outcome {
+        Outcome::HangUp
     }
 }
 
@@ -133,10 +138,9 @@ pub(crate) async fn open<S: Server>(
 async fn handle<S: Server>(inside: Arc<Inside<S>>, request: Request<Body>) -> Outcome {
     #[allow(clippy::disallowed_methods, reason = "a server has a clock of its own")]
     let began = Instant::now();
-    let request = match S::socket(&inside, request) {
-        Ok(outcome) => return outcome,
-        Err(request) => request,
-    };
+    if S::is_socket(&request) {
+        return S::socket(inside, request);
+    }
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LONGEST_BODY).await else {
         return Outcome::HangUp;

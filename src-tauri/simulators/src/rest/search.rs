@@ -1,6 +1,6 @@
 //! Search parameters: what they mean and which resources they choose.
 //!
-//! Source: hl7.org/fhir/R4/search.html. Known are `_id`, `_lastUpdated`, `identifier`, `subject`, `patient`, the
+//! Source: hl7.org/fhir/R4/search.html. Known are `_id`, `_lastUpdated`, `identifier`, `subject`, `patient`, `encounter`, the
 //! tokens `status`, `code`, `type`, `category`, `_tag`, `birthdate`, `family`, `url` and the result parameters `_sort=[-]_lastUpdated`, `_count`,
 //! `_elements`, `_summary=count`, `_total`. Anything else is ignored, as lenient servers do, or refused on
 //! `Prefer: handling=strict`.
@@ -14,7 +14,7 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Span, Timestamp};
 use serde_json::Value;
 
-use super::store::{Id, Store, Version, each, identifiers, relative};
+use super::store::{Id, Store, Version, each, encounters, identifiers, relative};
 
 /// An instant's reach: from the first bound up to, not including, the second.
 type Range = (Timestamp, Timestamp);
@@ -25,6 +25,7 @@ enum Criterion {
     LastUpdated(Vec<(Prefix, Range)>),
     Identifier(Vec<Token>),
     Subject(Vec<String>),
+    Encounter(Vec<String>),
     Token(&'static str, Vec<Token>),
     /// Whole days.
     Birthdate(Vec<String>),
@@ -73,6 +74,8 @@ pub(crate) struct Query {
     pub(crate) elements: Option<BTreeSet<String>>,
     pub(crate) count_only: bool,
     pub(crate) total: bool,
+    /// Whether what the index is just taking in is shown as it was before.
+    pub(crate) strong: bool,
     /// The parameters that were taken into account, for the `self` link.
     pub(crate) used: Vec<(String, String)>,
     /// The names of those that were not.
@@ -119,12 +122,8 @@ impl Query {
                 self.criteria.push(Criterion::LastUpdated(ranges?));
             }
             "identifier" => self.criteria.push(Criterion::Identifier(tokens(value))),
-            "subject" | "patient" => {
-                let references = split(value, ',')
-                    .into_iter()
-                    .map(|one| if one.contains('/') { relative(&one) } else { format!("Patient/{one}") });
-                self.criteria.push(Criterion::Subject(references.collect()));
-            }
+            "subject" | "patient" => self.criteria.push(Criterion::Subject(references(value, "Patient"))),
+            "encounter" => self.criteria.push(Criterion::Encounter(references(value, "Encounter"))),
             "status" => self.criteria.push(Criterion::Token("status", tokens(value))),
             "code" => self.criteria.push(Criterion::Token("code", tokens(value))),
             "type" => self.criteria.push(Criterion::Token("type", tokens(value))),
@@ -162,7 +161,7 @@ impl Query {
         let mut found: Vec<Arc<Version>> = self
             .candidates(store, kind)
             .iter()
-            .filter_map(|id| store.indexed(kind, id))
+            .filter_map(|id| store.indexed(kind, id, self.strong))
             .filter(|version| self.criteria.iter().all(|criterion| criterion.matches(version)))
             .cloned()
             .collect();
@@ -190,8 +189,8 @@ impl Query {
                     });
                     return found.collect();
                 }
-                Criterion::Subject(references) => {
-                    return references.iter().flat_map(|one| store.by_subject(kind, one)).collect();
+                Criterion::Subject(references) | Criterion::Encounter(references) => {
+                    return references.iter().flat_map(|one| store.by_reference(kind, one)).collect();
                 }
                 Criterion::LastUpdated(ranges) => {
                     if let [(prefix, range)] = ranges.as_slice() {
@@ -228,6 +227,7 @@ impl Criterion {
                 let held = resource[*element]["reference"].as_str().map(relative);
                 held.is_some_and(|held| references.contains(&held))
             }),
+            Self::Encounter(references) => encounters(resource).iter().any(|held| references.contains(held)),
             Self::Endpoint(endpoint) => resource["channel"]["endpoint"] == endpoint.as_str(),
             Self::Token("type", tokens) if resource["resourceType"] == "Subscription" => {
                 any_coding(&resource["channel"]["type"], tokens)
@@ -364,6 +364,12 @@ pub(crate) fn range(value: &str, offset: Offset) -> Option<Range> {
     };
     let low = offset.to_timestamp(local).ok()?;
     Some((low, low.checked_add(reach).ok()?))
+}
+
+/// The references of a parameter, in which this type may be left out.
+fn references(value: &str, kind: &str) -> Vec<String> {
+    let whole = |one: String| if one.contains('/') { relative(&one) } else { format!("{kind}/{one}") };
+    split(value, ',').into_iter().map(whole).collect()
 }
 
 fn tokens(value: &str) -> Vec<Token> {

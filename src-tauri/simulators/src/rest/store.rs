@@ -52,6 +52,8 @@ pub(crate) struct Version {
 pub(crate) struct Publication {
     pub(crate) reads: Option<Timestamp>,
     pub(crate) searches: Option<Timestamp>,
+    /// Whether searches lose sight of the version before until this one reaches them.
+    pub(crate) hides: bool,
 }
 
 /// What one write needs besides its resource.
@@ -71,6 +73,8 @@ struct Row {
     readable: usize,
     /// How many of the versions the search index has taken in.
     indexed: usize,
+    /// Whether the index is being updated, so that searches find nothing of it.
+    hidden: bool,
 }
 
 #[derive(Default)]
@@ -78,7 +82,7 @@ struct Kind {
     rows: BTreeMap<Id, Row>,
     by_time: BTreeSet<(Timestamp, u64, Id)>,
     by_identifier: BTreeMap<(String, String), BTreeSet<Id>>,
-    by_subject: BTreeMap<String, BTreeSet<Id>>,
+    by_reference: BTreeMap<String, BTreeSet<Id>>,
     log: BTreeMap<(Timestamp, u64), (Id, usize)>,
 }
 
@@ -118,6 +122,7 @@ impl Store {
         let shelf = self.kinds.entry(kind.to_owned()).or_default();
         let row = shelf.rows.entry(Arc::clone(&id)).or_default();
         row.versions.push(Arc::clone(&version));
+        row.hidden |= stamp.publication.hides && stamp.publication.searches.is_some();
         let count = row.versions.len();
         shelf.log.insert((version.stamp, version.sequence), (Arc::clone(&id), count - 1));
         for (due, search) in [(stamp.publication.reads, false), (stamp.publication.searches, true)] {
@@ -160,6 +165,7 @@ impl Store {
         let before = row.indexed.checked_sub(1).map(|at| Arc::clone(&row.versions[at]));
         let after = Arc::clone(&row.versions[count - 1]);
         row.indexed = count;
+        row.hidden &= count < row.versions.len();
         if let Some(before) = before {
             shelf.index(&before, false);
         }
@@ -177,9 +183,9 @@ impl Store {
         row.readable.checked_sub(1).map(|at| &row.versions[at])
     }
 
-    /// The version that a search shows, unless that is a deletion.
-    pub(crate) fn indexed(&self, kind: &str, id: &str) -> Option<&Arc<Version>> {
-        let row = self.row(kind, id)?;
+    /// The version that a search shows, unless that is a deletion; `strong` shows the version before while the index is updated.
+    pub(crate) fn indexed(&self, kind: &str, id: &str, strong: bool) -> Option<&Arc<Version>> {
+        let row = self.row(kind, id).filter(|row| strong || !row.hidden)?;
         let version = row.indexed.checked_sub(1).map(|at| &row.versions[at])?;
         version.content.as_ref().map(|_| version)
     }
@@ -233,9 +239,9 @@ impl Store {
         found.into_iter().flatten().cloned().collect()
     }
 
-    /// The ids whose subject or patient is this relative reference.
-    pub(crate) fn by_subject(&self, kind: &str, reference: &str) -> Vec<Id> {
-        let found = self.kinds.get(kind).and_then(|shelf| shelf.by_subject.get(reference));
+    /// The ids whose subject, patient or encounter is this relative reference.
+    pub(crate) fn by_reference(&self, kind: &str, reference: &str) -> Vec<Id> {
+        let found = self.kinds.get(kind).and_then(|shelf| shelf.by_reference.get(reference));
         found.into_iter().flatten().cloned().collect()
     }
 
@@ -259,8 +265,8 @@ impl Kind {
         for key in identifiers(&content.value) {
             mark(&mut self.by_identifier, key, id, insert);
         }
-        for key in subjects(&content.value) {
-            mark(&mut self.by_subject, key, id, insert);
+        for key in references(&content.value) {
+            mark(&mut self.by_reference, key, id, insert);
         }
     }
 }
@@ -289,15 +295,21 @@ pub(crate) fn identifiers(resource: &Value) -> Vec<(String, String)> {
     found
 }
 
-/// The relative references of `subject` and `patient`.
-fn subjects(resource: &Value) -> Vec<String> {
-    let mut found = Vec::new();
+/// The relative references of `subject` and `patient`, and those to encounters.
+fn references(resource: &Value) -> Vec<String> {
+    let mut found = encounters(resource);
     for element in ["subject", "patient"] {
         for reference in each(&resource[element]) {
             found.extend(reference["reference"].as_str().map(relative));
         }
     }
     found
+}
+
+/// The relative references to encounters: `encounter`, or `context.encounter` of a DocumentReference.
+pub(crate) fn encounters(resource: &Value) -> Vec<String> {
+    let held = each(&resource["encounter"]).iter().chain(each(&resource["context"]["encounter"]));
+    held.filter_map(|reference| reference["reference"].as_str().map(relative)).collect()
 }
 
 /// `Type/id` of a reference that may be absolute or name a version.

@@ -9,7 +9,9 @@
 
 mod caller;
 mod faults;
+mod healthlake;
 mod interactions;
+mod quotas;
 mod search;
 mod sign_in;
 mod synthetic;

@@ -110,6 +110,32 @@ async fn finds_by_id_identifier_subject_and_tokens() {
 }
 
 #[tokio::test]
+async fn finds_what_belongs_to_some_encounters() {
+    let caller = Caller::new().await;
+    for (id, encounter) in [("m0", "e0"), ("m1", "e1"), ("m2", "e2")] {
+        let photograph = json!({"resourceType": "Media", "id": id, "status": "completed",
+            "subject": {"reference": "Patient/p0"}, "encounter": {"reference": format!("Encounter/{encounter}")}});
+        caller.control.put(photograph).unwrap();
+    }
+    let both = json!([{"reference": "Encounter/e0"}, {"reference": "Encounter/e2"}]);
+    let document = json!({"resourceType": "DocumentReference", "id": "d0", "status": "current",
+        "subject": {"reference": "Patient/p0"}, "context": {"encounter": both}});
+    caller.control.put(document).unwrap();
+    let cases = [
+        ("Media?encounter=e0,e2", "m0m2"),
+        ("Media?encounter=Encounter/e1", "m1"),
+        ("Media?encounter=e0,e1&patient=p0&_lastUpdated=ge2026-01-01", "m0m1"),
+        ("Media?encounter=e0&patient=p1", ""),
+        ("DocumentReference?encounter=e2,e3", "d0"),
+        ("DocumentReference?encounter=e1", ""),
+        ("DocumentReference?patient=p0&_lastUpdated=lt2026-01-01", ""),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(caller.get(path).await.ids().concat(), expected, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn an_index_follows_its_resource() {
     let caller = Caller::new().await;
     caller.control.put(observation("o0", "p0")).unwrap();

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use reqwest::Client;
 use serde_json::json;
 use simulators::fhir::{
-    Counting, Fault, FhirServer, Interaction, Matching, Options, RateLimit, RateLimitHeader, RetryAfter, Times,
+    Counting, Fault, FhirServer, Interaction, Matching, Options, RateLimit, RateLimitHeader, Refresh, RetryAfter, Times,
 };
 use simulators::tls::Certificate;
 
@@ -48,6 +48,34 @@ async fn refuses_a_wrong_secret_as_medplum_does() {
     server.control().rotate_secret("newest", false);
     assert_eq!(ask("chart-relay", "newer", "client_credentials").await.status, 400);
     assert_eq!(ask("chart-relay", "newest", "client_credentials").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refresh_token_works_once_unless_it_stays() {
+    let options = Options { refresh_token: Some("from-the-browser".into()), ..Options::default() };
+    let server = FhirServer::start(options).await.unwrap();
+    let control = server.control();
+    let ask = async |refresh: &str| {
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh),
+            ("client_id", "chart-relay"),
+            ("client_secret", "synthetic-secret"),
+        ];
+        Answer::of(Client::new().post(server.token_url()).form(&form).send().await.unwrap()).await
+    };
+    let first = ask("from-the-browser").await;
+    let next = first.json()["refresh_token"].as_str().unwrap().to_owned();
+    assert_eq!(control.refresh_token().as_deref(), Some(next.as_str()));
+    let spent = ask("from-the-browser").await;
+    assert_eq!((spent.status, spent.json()["error"].as_str()), (400, Some("invalid_grant")));
+    assert_eq!(control.spent_refresh_tokens(), 1);
+    control.configure(|behaviour| behaviour.refresh = Refresh::Stays);
+    assert_eq!(ask(&next).await.json()["refresh_token"], next);
+    let token = ask(&next).await.json()["access_token"].as_str().unwrap().to_owned();
+    let address = format!("{}/Patient", server.base_url());
+    let read = Client::new().get(address).bearer_auth(token);
+    assert_eq!(Answer::of(read.send().await.unwrap()).await.status, 200);
 }
 
 #[tokio::test]
