@@ -38,6 +38,11 @@ pub fn long(time: Duration) -> String {
     }
 }
 
+/// That an EHR does not answer.
+pub(crate) fn cannot_watch(since: &str) -> String {
+    format!("Can't reach the EHR since {since}. What changes there is found when it answers again.")
+}
+
 /// `14:30`, by the clock on this wall.
 pub fn clock(time: Timestamp, zone: &TimeZone) -> String {
     time.to_zoned(zone.clone()).strftime("%H:%M").to_string()
@@ -52,6 +57,7 @@ pub fn verdict(verdict: &Verdict, zone: &TimeZone) -> String {
         Verdict::CannotReach { side: which, since, .. } => {
             format!("Can't reach {} since {}. Changes are kept.", side(*which), clock(*since, zone))
         }
+        Verdict::CannotWatch { since, .. } => cannot_watch(&clock(*since, zone)),
         Verdict::CannotJoin { since, code } => waiting_for_aws(*since, *code, *since, zone),
         Verdict::NoStorage { since, code } => no_storage(*code, &clock(*since, zone)),
         Verdict::Moving { left } => moving(*left),

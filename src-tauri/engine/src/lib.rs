@@ -24,6 +24,7 @@ pub mod chance;
 pub mod connection;
 pub mod consumer;
 pub mod difference;
+pub mod ehr;
 pub mod error;
 #[cfg(feature = "fakes")]
 pub mod fakes;

@@ -1,11 +1,18 @@
 //! The engine's own settings; where they come from is the configuration's affair.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::tz::TimeZone;
 
 use crate::{
-    connection::Side, key::FirmId, keys::ClinicKey, ledger::Owner, mapping::Mapping, ports::FirmPorts, retry::Backoff,
+    connection::Side,
+    ehr::Classes,
+    key::{FirmId, QuotaId},
+    keys::ClinicKey,
+    ledger::Owner,
+    mapping::Mapping,
+    ports::{Ehr, EhrFactory, FirmPorts},
+    retry::Backoff,
     snapshot::Limits,
 };
 
@@ -74,6 +81,74 @@ impl Brake {
     /// Whether so many of all are too many. One or two never are.
     pub fn holds(&self, missing: u64, of: u64) -> bool {
         missing > self.rows || (missing > 2 && missing * 100 > of * self.percent)
+    }
+}
+
+/// How an EHR without webhooks is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchPlan {
+    /// No two looks at one thing are closer together than this, however large the quota.
+    pub fastest: Duration,
+    /// Nor further apart than this, however quiet the firm.
+    pub slowest: Duration,
+    /// How far behind the watermark each look reads again.
+    pub overlap: Duration,
+    /// How far the watermark stays behind the EHR's clock. Both grow by themselves where rows are seen to come later.
+    pub settle: Duration,
+    /// How long an encounter is followed after its last change.
+    pub life: Duration,
+    /// Encounters that are claimed at once, where each is asked about by itself.
+    pub batch: usize,
+    /// Claims that are worked off at once.
+    pub workers: usize,
+    /// How long a claim lasts without renewal.
+    pub term: Duration,
+    pub sweep_every: Duration,
+}
+
+impl Default for WatchPlan {
+    fn default() -> Self {
+        Self {
+            fastest: Duration::from_secs(1),
+            slowest: Duration::from_secs(5 * 60),
+            overlap: Duration::from_secs(5 * 60),
+            settle: Duration::from_secs(2 * 60),
+            life: Duration::from_secs(24 * 60 * 60),
+            batch: 50,
+            workers: 2,
+            term: Duration::from_secs(30),
+            sweep_every: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// A firm whose EHR is watched.
+#[derive(Debug, Clone)]
+pub struct EhrFirm {
+    pub ehr: Arc<dyn Ehr>,
+    pub plan: WatchPlan,
+    pub classes: Classes,
+    /// Under which API key's quota it falls; none: nothing limits it.
+    pub quota: Option<QuotaId>,
+    pub paused: bool,
+    /// What the other stations are told of the firm, for their [`EhrFactory`]; none: nothing.
+    pub definition: Option<String>,
+}
+
+/// Whom an engine serves.
+#[derive(Debug, Clone, Default)]
+pub struct Clinics {
+    /// Whose chart and database are kept in step.
+    pub synced: BTreeMap<FirmId, Firm>,
+    /// Whose EHR is watched.
+    pub watched: BTreeMap<FirmId, EhrFirm>,
+    /// Makes clients of firms that only other stations have configured.
+    pub others: Option<Arc<dyn EhrFactory>>,
+}
+
+impl From<BTreeMap<FirmId, Firm>> for Clinics {
+    fn from(synced: BTreeMap<FirmId, Firm>) -> Self {
+        Self { synced, ..Self::default() }
     }
 }
 

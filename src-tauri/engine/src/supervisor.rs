@@ -43,7 +43,7 @@ use crate::{
     retry::Budget,
     reveal::{Revealed, Revealer},
     server_clock::Steady,
-    settings::{Firm, Settings},
+    settings::{Clinics, Firm, Settings},
     snapshot::{Pause, Phase, Snapshot},
     status::Status,
     storage::{NotedLedger, NotedQueue, Storage},
@@ -167,7 +167,8 @@ impl Handle {
 
 impl Engine {
     /// Starts on a tokio runtime. A pause that outlived the last run goes on.
-    pub fn start(mut shared: Shared, firms: BTreeMap<FirmId, Firm>, settings: Settings) -> Self {
+    pub fn start(mut shared: Shared, clinics: impl Into<Clinics>, settings: Settings) -> Self {
+        let clinics = clinics.into();
         let (actions, asked) = mpsc::channel(64);
         let (publish, snapshots) = watch::channel(Snapshot::empty(shared.clock.now()));
         let stop = Arc::new(Notify::new());
@@ -176,7 +177,7 @@ impl Engine {
         let storage = Storage::new(shared.clock.clone());
         shared.queue = Arc::new(NotedQueue { queue: shared.queue, storage: storage.clone() });
         shared.ledger = Arc::new(NotedLedger { ledger: shared.ledger, storage: storage.clone() });
-        let supervisor = Supervisor::new(shared, storage, firms, settings, publish);
+        let supervisor = Supervisor::new(shared, storage, clinics.synced, settings, publish);
         let revealer = Revealer(supervisor.reconciler.clone());
         let looker = Looker(supervisor.reconciler.clone());
         let handle = Handle { actions, snapshots, stop: stop.clone(), revealer, looker, pseudonyms, ledger };

@@ -63,6 +63,7 @@ pub fn status(snapshot: &Snapshot, zone: &TimeZone) -> String {
         Verdict::CannotReach { side: which, since, .. } => {
             format!("Can't reach {} since {}. Changes are kept.", side(*which), until(*since, snapshot.at, zone))
         }
+        Verdict::CannotWatch { since, .. } => super::cannot_watch(&until(*since, snapshot.at, zone)),
         Verdict::CannotJoin { since, code } => super::waiting_for_aws(*since, *code, snapshot.at, zone),
         Verdict::NoStorage { since, code } => super::no_storage(*code, &until(*since, snapshot.at, zone)),
         Verdict::Moving { left } => super::moving(*left),

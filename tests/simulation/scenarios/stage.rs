@@ -468,7 +468,7 @@ impl Stage {
             audit: self.audit.clone(),
             notes: self.notes.clone(),
         };
-        Engine::start(shared, firms.collect(), settings)
+        Engine::start(shared, firms.collect::<BTreeMap<_, _>>(), settings)
     }
 
     fn hooked<T>(&self, place: String, inner: &Arc<T>) -> Hooked<T> {

@@ -260,7 +260,7 @@ impl World {
         let firm = Firm { ports, mapping, zone: TimeZone::UTC, plan, rows: plan, brake: Brake::default() };
         let notes = running.notes.clone();
         let shared = Shared { clock: station.clock.clone(), queue, backstop: None, ledger, audit, notes };
-        running.engine = Some(Engine::start(shared, [(firm_id(), firm)].into(), settings));
+        running.engine = Some(Engine::start(shared, BTreeMap::from([(firm_id(), firm)]), settings));
     }
 
     /// Lets time pass, and stations crash and come back.

@@ -1,6 +1,6 @@
 //! An EHR that announces nothing, what its API key allows, and what a sign-in to it grants.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -13,6 +13,7 @@ use crate::{
     error::Fault,
     key::{FirmId, ResourceId, ResourceType},
     server_clock::Heard,
+    settings::EhrFirm,
 };
 
 /// What an EHR's own search allows.
@@ -181,8 +182,8 @@ pub trait EhrFactory: Send + Sync + fmt::Debug {
     /// `definition` is what a station wrote about a firm. Nothing is sent yet.
     ///
     /// # Errors
-    /// It cannot be read, or the firm's secret is not here.
-    fn connect(&self, firm: &FirmId, definition: &str) -> Result<Arc<dyn Ehr>, Fault>;
+    /// It cannot be read. Where the firm's secret is not here, its client says so ([`Ehr::unavailable`]).
+    fn connect(&self, firm: &FirmId, definition: &str) -> Result<EhrFirm, Fault>;
 }
 
 /// What a request is for, in order of precedence.
