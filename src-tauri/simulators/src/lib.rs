@@ -3,6 +3,7 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "[DOC], [LIVE], [GEN] and the like name the class of evidence")]
 
+pub mod ehr;
 pub mod fhir;
 pub mod filemaker;
 pub mod listen;

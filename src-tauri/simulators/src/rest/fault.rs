@@ -115,7 +115,7 @@ pub enum Times {
 pub enum Delay {
     /// This long.
     For(Duration),
-    /// Until [`Control::release`](super::Control::release).
+    /// Until `release` of the control.
     UntilReleased,
 }
 
@@ -124,7 +124,7 @@ pub enum Delay {
 pub enum Lag {
     /// This long.
     For(SignedDuration),
-    /// Until [`Control::release`](super::Control::release).
+    /// Until `release` of the control.
     UntilReleased,
 }
 

@@ -61,7 +61,7 @@ pub struct Tally {
     pub open: usize,
     /// The most calls there ever were at once.
     pub most_open: usize,
-    /// Calls that wait for [`Control::release`](super::Control::release).
+    /// Calls that wait for `release` of the control.
     pub held: usize,
     /// Subscriptions that sockets are bound to.
     pub bound: usize,
