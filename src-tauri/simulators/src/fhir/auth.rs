@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::assertion::{ASSERTION_TYPE, ClientKey};
 use super::behaviour::Refresh;
 use crate::rest::reply::Reply;
 use crate::rest::search::pairs;
@@ -25,10 +26,14 @@ pub(super) struct Auth {
     refresh: Option<String>,
     /// How often one was used that had been spent.
     spent: u64,
+    /// The key of a client that has no secret.
+    key: Option<ClientKey>,
 }
 
 /// What a request for a token is answered by, beside who asks.
 pub(super) struct Terms {
+    /// Where tokens are asked for.
+    pub(super) url: String,
     pub(super) life: SignedDuration,
     pub(super) refresh: Refresh,
     pub(super) now: Timestamp,
@@ -43,8 +48,13 @@ pub(super) enum Standing {
 }
 
 impl Auth {
-    pub(super) fn new(client_id: String, client_secret: String, refresh: Option<String>) -> Self {
-        Self { client_id, secrets: vec![client_secret], refresh, ..Self::default() }
+    pub(super) fn new(client_id: String, client_secret: String, refresh: Option<String>, jwk: Option<Value>) -> Self {
+        Self { client_id, secrets: vec![client_secret], refresh, key: jwk.map(ClientKey::new), ..Self::default() }
+    }
+
+    /// Whether the client has a key instead of a secret.
+    pub(super) fn is_keyed(&self) -> bool {
+        self.key.is_some()
     }
 
     /// The refresh token that works now, and how often a spent one was tried.
@@ -75,6 +85,47 @@ impl Auth {
         }
     }
 
+    /// The client that asks, once it has proven who it is.
+    fn identified(
+        &mut self,
+        authorization: Option<&str>,
+        form: &BTreeMap<String, String>,
+        terms: &Terms,
+    ) -> Result<String, Reply> {
+        let field = |name: &str| form.get(name).cloned().unwrap_or_default();
+        if let Some(key) = &mut self.key {
+            if field("client_assertion_type") != ASSERTION_TYPE {
+                return Err(refusal("invalid_client", "Wrong client_assertion_type"));
+            }
+            let named = key.client(&field("client_assertion"), &terms.url, terms.now);
+            return match named {
+                Ok(client) if client == self.client_id => Ok(client),
+                Ok(_) => Err(refusal("invalid_client", "Invalid client")),
+                Err(reason) => Err(refusal("invalid_client", reason)),
+            };
+        }
+        let (id, secret) = match authorization.and_then(basic) {
+            Some(pair) => pair,
+            None if authorization.is_some() => {
+                return Err(refusal("invalid_request", "Invalid authorization header"));
+            }
+            None => (field("client_id"), field("client_secret")),
+        };
+        if id.is_empty() {
+            return Err(refusal("invalid_request", "Missing client_id"));
+        }
+        if secret.is_empty() {
+            return Err(refusal("invalid_request", "Missing client_secret"));
+        }
+        if id != self.client_id {
+            return Err(refusal("invalid_request", "Invalid client"));
+        }
+        if !self.secrets.contains(&secret) {
+            return Err(refusal("invalid_request", "Invalid secret"));
+        }
+        Ok(id)
+    }
+
     /// Answers `POST /oauth2/token`.
     pub(super) fn token(
         &mut self,
@@ -93,25 +144,10 @@ impl Auth {
         if grant != "client_credentials" && !(grant == "refresh_token" && self.refresh.is_some()) {
             return refusal("invalid_request", "Unsupported grant_type");
         }
-        let (id, secret) = match authorization.and_then(basic) {
-            Some(pair) => pair,
-            None if authorization.is_some() => {
-                return refusal("invalid_request", "Invalid authorization header");
-            }
-            None => (field("client_id"), field("client_secret")),
+        let id = match self.identified(authorization, &form, terms) {
+            Ok(id) => id,
+            Err(refusal) => return refusal,
         };
-        if id.is_empty() {
-            return refusal("invalid_request", "Missing client_id");
-        }
-        if secret.is_empty() {
-            return refusal("invalid_request", "Missing client_secret");
-        }
-        if id != self.client_id {
-            return refusal("invalid_request", "Invalid client");
-        }
-        if !self.secrets.contains(&secret) {
-            return refusal("invalid_request", "Invalid secret");
-        }
         if grant == "refresh_token" {
             if self.refresh.as_deref() != Some(&field("refresh_token")) {
                 self.spent += 1;

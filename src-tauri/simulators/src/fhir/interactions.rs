@@ -293,14 +293,19 @@ impl World {
 
     /// CapabilityStatement, or the SMART configuration. Both are given to anyone.
     pub(super) fn capabilities(&self, call: &Call, now: Timestamp) -> Reply {
-        let token_url = format!("{}/oauth2/token", self.origin());
+        let token_url = self.token_url();
         if call.document.is_some() {
-            let document = json!({
+            let mut document = json!({
                 "token_endpoint": token_url,
                 "grant_types_supported": ["client_credentials"],
                 "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
                 "capabilities": ["client-confidential-symmetric"],
             });
+            if self.auth.is_keyed() {
+                document["token_endpoint_auth_methods_supported"] = json!(["private_key_jwt"]);
+                document["token_endpoint_auth_signing_alg_values_supported"] = json!(["RS384", "ES384"]);
+                document["capabilities"] = json!(["client-confidential-asymmetric"]);
+            }
             return Reply::raw(200, "application/json; charset=utf-8", document.to_string());
         }
         let mut kinds: Vec<&str> =
@@ -466,6 +471,11 @@ impl World {
     fn page_size(&self, asked: Option<usize>) -> usize {
         let size = self.behaviour.page_size;
         asked.unwrap_or(size.usual).min(size.most).max(1)
+    }
+
+    /// Where tokens are asked for.
+    pub(super) fn token_url(&self) -> String {
+        format!("{}/oauth2/token", self.origin())
     }
 
     /// Where the server is, without the path of its base.

@@ -2,7 +2,7 @@
 //! differ is a setting ([`Behaviour`]), and everything that can go wrong with a call is a fault ([`Fault`]).
 //!
 //! It speaks JSON, takes any resource type, and asks for a bearer token that `/oauth2/token` gives for client
-//! credentials or a refresh token, or (HealthLake) for signed calls. It checks no profiles and no references: what it is given, it keeps.
+//! credentials (a secret, or a signed assertion) or a refresh token; or, as HealthLake, for signed calls. It checks no profiles and no references: what it is given, it keeps.
 //!
 //! Subscriptions by WebSocket are Medplum's; rest-hooks it keeps and does not send.
 //!
@@ -11,6 +11,7 @@
 //!
 //! Everything it holds is synthetic, so that it may be shown in tests; the journal keeps no values all the same.
 
+mod assertion;
 mod auth;
 mod behaviour;
 mod control;
@@ -45,6 +46,8 @@ pub struct Options {
     pub client_id: String,
     /// Its secret.
     pub client_secret: String,
+    /// The client's public key as a JWK (EC of P-384, or RSA), for one that signs assertions instead of telling a secret.
+    pub client_key: Option<Value>,
     /// A refresh token that the client has from a sign-in in a browser, to begin with.
     pub refresh_token: Option<String>,
     /// Whether calls need no token.
@@ -68,6 +71,7 @@ impl Default for Options {
         Self {
             client_id: "chart-relay".into(),
             client_secret: "synthetic-secret".into(),
+            client_key: None,
             refresh_token: None,
             open: false,
             aws: None,
@@ -130,7 +134,7 @@ impl FhirServer {
     }
 
     async fn begin(options: Options, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Self> {
-        let auth = Auth::new(options.client_id, options.client_secret, options.refresh_token);
+        let auth = Auth::new(options.client_id, options.client_secret, options.refresh_token, options.client_key);
         let front = Front::new(options.seed, options.journal);
         let admission = match options.aws {
             Some(key) => Admission::Signed(key),

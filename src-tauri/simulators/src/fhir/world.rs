@@ -110,13 +110,12 @@ impl Server for World {
             return refusal;
         }
         match call.interaction {
-            Interaction::Token => self.auth.token(
-                call.header("content-type").unwrap_or_default(),
-                call.header("authorization"),
-                &call.body,
-                &Terms { life: self.behaviour.token_life, refresh: self.behaviour.refresh, now },
-                &mut self.front.chance,
-            ),
+            Interaction::Token => {
+                let (life, refresh) = (self.behaviour.token_life, self.behaviour.refresh);
+                let terms = Terms { url: self.token_url(), life, refresh, now };
+                let kind = call.header("content-type").unwrap_or_default();
+                self.auth.token(kind, call.header("authorization"), &call.body, &terms, &mut self.front.chance)
+            }
             Interaction::Capabilities => self.capabilities(call, now),
             _ => {
                 let standing = match self.admission {

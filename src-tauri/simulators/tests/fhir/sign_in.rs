@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::SignedDuration;
 use reqwest::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 use simulators::fhir::{
     Counting, Fault, FhirServer, Interaction, Matching, Options, RateLimit, RateLimitHeader, Refresh, RetryAfter, Times,
 };
@@ -76,6 +80,73 @@ async fn a_refresh_token_works_once_unless_it_stays() {
     let address = format!("{}/Patient", server.base_url());
     let read = Client::new().get(address).bearer_auth(token);
     assert_eq!(Answer::of(read.send().await.unwrap()).await.status, 200);
+}
+
+/// A client's own key, and the assertions it makes with it.
+struct Signing {
+    key: EcdsaKeyPair,
+    jwk: Value,
+}
+
+impl Signing {
+    fn new() -> Self {
+        let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+        // The point, uncompressed: 4, then x and y of 48 bytes each.
+        let point = key.public_key().as_ref().to_vec();
+        let [x, y] = [&point[1..49], &point[49..]].map(|number| URL_SAFE_NO_PAD.encode(number));
+        Self { key, jwk: json!({"kty": "EC", "crv": "P-384", "kid": "synthetic", "x": x, "y": y}) }
+    }
+
+    fn assertion(&self, claims: &Value) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = json!({"alg": "ES384", "kid": "synthetic", "typ": "JWT"});
+        let signed = format!("{}.{}", part(&header), part(claims));
+        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+#[tokio::test]
+async fn a_client_may_sign_an_assertion_instead() {
+    let signing = Signing::new();
+    let options = Options { client_key: Some(signing.jwk.clone()), ..Options::default() };
+    let server = FhirServer::start(options).await.unwrap();
+    let ask = async |assertion: &str| {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", assertion),
+        ];
+        Answer::of(Client::new().post(server.token_url()).form(&form).send().await.unwrap()).await
+    };
+    let now = server.control().now().as_second();
+    let right =
+        json!({"iss": "chart-relay", "sub": "chart-relay", "aud": server.token_url(), "exp": now + 290, "jti": "1"});
+    let assertion = signing.assertion(&right);
+    assert!(ask(&assertion).await.json()["access_token"].is_string());
+    let again = ask(&assertion).await;
+    assert_eq!((again.status, again.json()["error_description"].as_str()), (400, Some("jti was used before")));
+    let with = |name: &str, value: Value| {
+        let mut claims = right.clone();
+        claims["jti"] = json!(format!("{name} {value}"));
+        claims[name] = value;
+        claims
+    };
+    let wrong = [
+        with("iss", json!("somebody")),
+        with("sub", json!("somebody")),
+        with("aud", json!(server.base_url())),
+        with("exp", json!(now - 1)),
+        with("exp", json!(now + 310)),
+    ];
+    for claims in wrong {
+        assert_eq!(ask(&signing.assertion(&claims)).await.json()["error"], "invalid_client", "{claims}");
+    }
+    let other = Signing::new().assertion(&with("jti", json!("2")));
+    assert_eq!(ask(&other).await.json()["error_description"], "the signature does not match");
+    let document = format!("{}/.well-known/smart-configuration", server.base_url());
+    let document = Answer::of(reqwest::get(document).await.unwrap()).await.json();
+    assert_eq!(document["token_endpoint_auth_methods_supported"], json!(["private_key_jwt"]));
 }
 
 #[tokio::test]
