@@ -9,6 +9,9 @@
 //! what the resource means for the row, merges field by field ([`merge`](mod@merge)) on keyed hashes ([`keys`]), and writes what differs, announced
 //! by an intent ([`link`]) and an [`audit`] entry. Creating rows needs a [`proof`] that their key is unique.
 //!
+//! **Pace.** An EHR that announces nothing is asked as often as its API key allows: [`pace`] shares a quota between firms and stations, and
+//! splits it by what was learned of each.
+//!
 //! **What it stands on.** [`ports`] are the doors to the outside: queue, ledger, audit log, the two servers, the clock. [`ledger`] says what
 //! records, leases and marks are; [`error`](mod@error) what can go wrong and what follows; [`connection`] whether a side answers, [`storage`] whether our own storage does; [`retry`] how
 //! often one may try. `fakes` (a feature) are in-memory ports for tests.
@@ -41,6 +44,7 @@ pub mod link;
 pub mod manual;
 pub mod mapping;
 pub mod merge;
+pub mod pace;
 pub mod poll;
 pub mod ports;
 pub mod proof;
