@@ -58,3 +58,4 @@ pub mod snapshot;
 pub mod status;
 pub mod storage;
 pub mod supervisor;
+pub mod vault;

@@ -13,14 +13,21 @@ use crate::ports::Clock;
 #[derive(Debug)]
 pub struct FakeClock {
     start: Instant,
+    speed: f64,
     wall: Mutex<(Timestamp, SignedDuration)>,
     suspended: Mutex<Duration>,
 }
 
 impl FakeClock {
     pub fn at(start: Timestamp) -> Arc<Self> {
+        Self::drifting(start, 1.0)
+    }
+
+    /// Runs faster or slower than the time that tests pause.
+    pub fn drifting(start: Timestamp, speed: f64) -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
+            speed,
             wall: Mutex::new((start, SignedDuration::ZERO)),
             suspended: Mutex::default(),
         })
@@ -45,6 +52,6 @@ impl Clock for FakeClock {
     }
 
     fn elapsed(&self) -> Duration {
-        self.start.elapsed() + *lock(&self.suspended)
+        self.start.elapsed().mul_f64(self.speed) + *lock(&self.suspended)
     }
 }

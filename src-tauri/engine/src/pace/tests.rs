@@ -4,142 +4,27 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::*;
 use crate::{
-    error::{Class, Code, Fault},
-    fakes::MemoryLedger,
+    error::Class,
+    fakes::{FakeClock, FaultyLedger, MemoryLedger, Trouble},
     gate::Gatekeeper,
-    key::{BootId, FirmId, Kind, QuotaId, RecordKey, StationId},
-    ledger::{Claim, Commit, DeadLetter, Filter, Held, Lease, LedgerError, Owner, Record, Survey, Take, Want},
+    key::{BootId, FirmId, QuotaId, StationId},
+    ledger::Owner,
     ports::{Clock, Ledger, Purpose},
 };
 
-/// A clock that runs fast or slow, jumps, and runs on while the machine sleeps.
-#[derive(Debug)]
-struct OddClock {
-    start: Instant,
-    speed: f64,
-    wall: Mutex<SignedDuration>,
-    slept: Mutex<Duration>,
-}
-
-impl OddClock {
-    fn new(speed: f64) -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), speed, wall: Mutex::default(), slept: Mutex::default() })
-    }
-}
-
-impl Clock for OddClock {
-    fn now(&self) -> Timestamp {
-        let start: Timestamp = "2026-03-02T08:00:00Z".parse().unwrap();
-        start + SignedDuration::try_from(self.elapsed()).unwrap() + *self.wall.lock().unwrap()
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.start.elapsed().mul_f64(self.speed) + *self.slept.lock().unwrap()
-    }
-}
-
-/// What happens to calls of the ledger.
-#[derive(Debug)]
-struct Trouble {
-    chance: Mutex<StdRng>,
-    /// Of a thousand calls, so many are lost on the way there, and as many on the way back.
-    lost: u32,
-    away: AtomicBool,
-}
-
-impl Trouble {
-    fn draw<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
-        draw(&mut self.chance.lock().unwrap())
-    }
-
-    async fn pass(&self) -> Result<(), Fault> {
-        let (delay, lost) = self.draw(|rng| (rng.random_range(1..400), rng.random_range(0..1000) < self.lost));
-        tokio::time::sleep(Duration::from_millis(delay)).await;
-        if lost || self.away.load(Ordering::Relaxed) {
-            return Err(Fault::new(Class::Retry, Code::DatabaseUnavailable));
-        }
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-struct FaultyLedger(Arc<MemoryLedger>, Arc<Trouble>);
-
-#[async_trait]
-impl Ledger for FaultyLedger {
-    async fn take(&self, key: &RecordKey, claim: &Claim) -> Result<Take, Fault> {
-        self.1.pass().await?;
-        let take = self.0.take(key, claim).await;
-        self.1.pass().await?;
-        take
-    }
-    async fn commit(&self, lease: &Lease, commit: Commit) -> Result<bool, LedgerError> {
-        self.1.pass().await?;
-        let wanted = self.0.commit(lease, commit).await?;
-        self.1.pass().await?;
-        Ok(wanted)
-    }
-    async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, Fault> {
-        self.0.renew(leases).await
-    }
-    async fn save(&self, lease: &Lease, state: &str, now: Timestamp) -> Result<(), LedgerError> {
-        self.0.save(lease, state, now).await
-    }
-    async fn want(&self, wants: &[Want]) -> Result<(), Fault> {
-        self.0.want(wants).await
-    }
-    async fn due(
-        &self,
-        firm: &FirmId,
-        kinds: &[Kind],
-        now: Timestamp,
-        horizon: Duration,
-        limit: usize,
-    ) -> Result<Vec<(RecordKey, Timestamp)>, Fault> {
-        self.0.due(firm, kinds, now, horizon, limit).await
-    }
-    async fn unserved(&self, ours: &[FirmId]) -> Result<Vec<FirmId>, Fault> {
-        self.0.unserved(ours).await
-    }
-    async fn held(&self) -> Result<Vec<(RecordKey, Held)>, Fault> {
-        self.0.held().await
-    }
-    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, Fault> {
-        self.0.read(key).await
-    }
-    async fn page(&self, filter: Filter, after: Option<&RecordKey>, limit: usize) -> Result<Vec<Record>, Fault> {
-        self.0.page(filter, after, limit).await
-    }
-    async fn count(&self, filter: Filter) -> Result<u64, Fault> {
-        self.0.count(filter).await
-    }
-    async fn survey(&self) -> Result<Survey, Fault> {
-        self.0.survey().await
-    }
-    async fn set_aside(&self, keys: &[RecordKey], aside: bool) -> Result<(), Fault> {
-        self.0.set_aside(keys, aside).await
-    }
-    async fn bury(&self, letter: DeadLetter) -> Result<(), Fault> {
-        self.0.bury(letter).await
-    }
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Fault> {
-        self.0.dead_letters(limit).await
-    }
-    async fn unbury(&self, ids: &[String]) -> Result<(), Fault> {
-        self.0.unbury(ids).await
-    }
+fn clock(speed: f64) -> Arc<FakeClock> {
+    FakeClock::drifting("2026-03-02T08:00:00Z".parse().unwrap(), speed)
 }
 
 /// A request that was let through.
@@ -270,7 +155,7 @@ fn one_station_uses_nearly_all_that_it_may_and_never_more() {
         let log = Log::new();
         let allowance = minute(250, 60, 1);
         let polls = [("north", Purpose::Poll), ("south", Purpose::Poll)];
-        let station = station(0, allowance, OddClock::new(1.0), MemoryLedger::new(), &log, &polls, 1.0);
+        let station = station(0, allowance, clock(1.0), MemoryLedger::new(), &log, &polls, 1.0);
         tokio::time::sleep(20 * MINUTE).await;
         assert!(log.most(MINUTE) <= 150, "{}", log.most(MINUTE));
         let sent = log.between(120, 1080).len();
@@ -299,15 +184,10 @@ async fn troubled(seed: u64) -> f64 {
     let drift = seed.is_multiple_of(2);
     let limit = rng.random_range(120..1500);
     let allowance = minute(limit, if drift { 90 } else { 100 }, 5);
-    let trouble = Arc::new(Trouble {
-        chance: Mutex::new(StdRng::seed_from_u64(seed + 1)),
-        lost: rng.random_range(0..200),
-        away: AtomicBool::new(false),
-    });
+    let trouble = Trouble::new(seed, rng.random_range(0..200));
     let memory = MemoryLedger::new();
     let log = Log::new();
-    let clocks: Vec<_> =
-        (0..count).map(|_| OddClock::new(if drift { rng.random_range(0.9..=1.1) } else { 1.0 })).collect();
+    let clocks: Vec<_> = (0..count).map(|_| clock(if drift { rng.random_range(0.9..=1.1) } else { 1.0 })).collect();
     let demand =
         [("north", Purpose::Poll), ("south", Purpose::Poll), ("south", Purpose::Work), ("north", Purpose::Sweep)];
     let start = |number: usize, rng: &mut StdRng| {
@@ -319,17 +199,18 @@ async fn troubled(seed: u64) -> f64 {
     for _ in 0..40 {
         tokio::time::sleep(Duration::from_secs(rng.random_range(1..60))).await;
         let number = rng.random_range(0..count);
-        match rng.random_range(0..6) {
+        match rng.random_range(0..7) {
             // Killed, and started again at once or later.
             0 => drop(stations.remove(&number)),
             1 => {
                 stations.remove(&number);
                 stations.insert(number, start(number, &mut rng));
             }
-            2 => *clocks[number].wall.lock().unwrap() += SignedDuration::from_hours(rng.random_range(-24..24)),
-            3 => trouble.away.store(rng.random(), Ordering::Relaxed),
+            2 => clocks[number].jump(SignedDuration::from_hours(rng.random_range(-24..24))),
+            3 => trouble.set_away(rng.random()),
+            4 => clocks[number].suspend(Duration::from_secs(rng.random_range(1..200))),
             // Ends in peace.
-            4 => {
+            5 => {
                 if let Some(station) = stations.get(&number) {
                     station.gate.close();
                 }

@@ -267,7 +267,7 @@ pub type SignIn<'a> = Box<dyn FnOnce(Option<Grant>) -> BoxFuture<'a, Result<Gran
 pub trait Vault: Send + Sync + fmt::Debug {
     async fn read(&self) -> Result<Option<Grant>, Fault>;
     /// The grant after `than` (any, if `None`): somebody else's, or made by `sign_in` while nobody else signs in. On disk before it
-    /// is answered.
+    /// is answered. Not to be dropped on its way: what was granted meanwhile would be lost.
     async fn renew<'a>(&self, than: Option<u64>, sign_in: SignIn<'a>) -> Result<Grant, Fault>;
 }
 
