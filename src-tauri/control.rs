@@ -33,6 +33,7 @@ use crate::{
     socket::Reply,
     stations::{Roster, Seen},
     view::words,
+    watched::{self, Watched},
 };
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +90,10 @@ pub enum Request {
         person: Option<String>,
     },
     VerifyAudit,
+    /// Encounters and documents of the EHRs, so many of each at most.
+    Watched {
+        limit: usize,
+    },
     /// Which station last wrote for this record.
     LastWrite {
         key: RecordKey,
@@ -135,6 +140,7 @@ pub enum Answer {
         entries: u64,
         findings: Vec<String>,
     },
+    Watched(Vec<Watched>),
     LastWrite(Option<Wrote>),
     Stations(Vec<Seen>),
     /// `None`: nothing is shared.
@@ -389,6 +395,11 @@ impl AtWork {
                     Answer::Done
                 }
             },
+            Request::Watched { limit } => {
+                let firms = handle.snapshots().borrow().watching.clone();
+                let watched = watched::all(&firms, SystemClock::new().now(), limit, &**handle.ledger()).await?;
+                Answer::Watched(watched)
+            }
             Request::Reveal { keys, person } => Answer::Revealed(handle.reveal(keys, person).await?),
             Request::LastWrite { key } => {
                 let record = handle.ledger().read(&key).await?;

@@ -48,4 +48,5 @@ pub mod shared;
 pub mod socket;
 pub mod stations;
 pub mod view;
+pub mod watched;
 pub mod wiring;

@@ -49,6 +49,7 @@ use crate::{
         picture::{self, Picture},
         queue::{self, Queue},
         roles,
+        watching::{self, Watching},
     },
 };
 
@@ -381,6 +382,13 @@ impl Client {
         self.learn(held.iter().chain(&waiting).map(|record| &record.key)).await;
         let listed = locks::Listed { held, waiting, more };
         self.list(|input, context, _| locks::locks(&listed, input.live(), context))
+    }
+
+    pub async fn watching(&self) -> Result<Watching, Problem> {
+        let asked = Request::Watched { limit: LISTED };
+        let Answer::Watched(watched) = self.call(&asked).await? else { return Err(not_understood()) };
+        self.learn(watched.iter().map(|watched| &watched.key)).await;
+        self.list(|input, context, _| watching::watching(&watched, input.live(), context))
     }
 
     async fn found(&self, search: Search) -> Result<Found, Problem> {

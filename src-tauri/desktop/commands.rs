@@ -17,6 +17,7 @@ use crate::view::{
     queue::Queue,
     redrive::Redrive,
     sides::{FieldValues, Resyncing, Sides},
+    watching::Watching,
 };
 
 type Here<'a> = State<'a, Arc<Client>>;
@@ -64,6 +65,7 @@ commands![
     unlock,
     values,
     verify_audit,
+    watching,
 ];
 
 #[tauri::command]
@@ -123,6 +125,12 @@ async fn resyncing(here: Here<'_>, key: String, whole: bool) -> Result<Vec<Resyn
 async fn resync(here: Here<'_>, key: String, whole: bool, token: String) -> Result<(), Problem> {
     here.unlocked()?;
     here.resync(&key, whole, token).await
+}
+
+#[tauri::command]
+async fn watching(here: Here<'_>) -> Result<Watching, Problem> {
+    here.unlocked()?;
+    here.watching().await
 }
 
 #[tauri::command]

@@ -5,7 +5,7 @@ use std::path::Path;
 use engine::{action::AsideReason, snapshot::State};
 use ts_rs::{Config, TS};
 
-use super::{audit, conflicts, desk, history, locks, overview, queue, redrive, sides};
+use super::{audit, conflicts, desk, history, locks, overview, queue, redrive, sides, watching};
 
 fn choice(name: &str, all: &[impl serde::Serialize]) -> String {
     let values: Vec<_> = all.iter().map(|value| serde_json::to_string(value).unwrap()).collect();
@@ -59,6 +59,13 @@ fn bindings() -> String {
         sides::FieldSides,
         sides::FieldValues,
         sides::Resyncing,
+        watching::WatchState,
+        watching::WatchedKind,
+        watching::WatchedClinic,
+        watching::QuotaLine,
+        watching::WatchGroup,
+        watching::WatchRow,
+        watching::Watching,
         locks::LockGroup,
         locks::Lock,
         locks::Locks,

@@ -237,6 +237,8 @@ pub struct Desk {
     /// All that needs a person, the conflicts among it.
     pub attention: u64,
     pub conflicts: u64,
+    /// An EHR is watched, so there is something to show of that.
+    pub watches: bool,
 }
 
 /// What the window shows when there is nothing to show yet.

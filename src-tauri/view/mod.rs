@@ -20,4 +20,5 @@ pub mod terminal;
 #[cfg(test)]
 mod tests;
 pub mod tray;
+pub mod watching;
 pub mod words;

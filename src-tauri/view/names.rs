@@ -36,9 +36,18 @@ impl Names {
     fn label(&self, key: &RecordKey) -> String {
         match self.0.get(key) {
             Some(tag) if tag.patient => format!("{} {}", words::resource("Patient"), tag.pseudonym),
-            Some(tag) => format!("{} {}", words::resource(key.resource.as_str()), tag.pseudonym),
-            None => words::resource(key.resource.as_str()).to_owned(),
+            Some(tag) => format!("{} {}", what(key), tag.pseudonym),
+            None => what(key).to_owned(),
         }
+    }
+}
+
+fn what(key: &RecordKey) -> &str {
+    match key.kind {
+        Kind::Encounter => words::VISIT,
+        // A photograph, a note: whatever an EHR files as one.
+        Kind::Document => words::DOCUMENT,
+        _ => words::resource(key.resource.as_str()),
     }
 }
 

@@ -105,6 +105,7 @@ impl Picture {
             waiting: snapshot.wanted,
             attention: input.attention(),
             conflicts: snapshot.conflicts,
+            watches: !snapshot.watching.is_empty(),
             station,
         })
     }

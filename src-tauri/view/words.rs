@@ -15,12 +15,14 @@ mod desk;
 mod lists;
 mod stations;
 mod storage;
+mod watching;
 
 pub use codes::sentence;
 pub use desk::*;
 pub use lists::*;
 pub use stations::*;
 pub use storage::*;
+pub use watching::*;
 
 pub fn side(side: Side) -> &'static str {
     match side {

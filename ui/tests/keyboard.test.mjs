@@ -24,6 +24,15 @@ test('keyboard::each view is opened by its number', async () => {
   await close();
 });
 
+test('keyboard::where an EHR is watched that view has a number too', async () => {
+  const { page, close } = await window.open('?ehr=1');
+  for (const [index, title] of ['Overview', 'Queue', 'Conflicts', 'Watching', 'Locks'].entries()) {
+    await page.keyboard.press(`Control+${index + 1}`);
+    await page.getByRole('heading', { level: 1, name: title }).waitFor();
+  }
+  await close();
+});
+
 test('keyboard::the tab key reaches everything that can be pressed, and the focus is always seen', async () => {
   const { page, close } = await window.open('?state=needs-attention');
   await page.waitForSelector('.strip a');

@@ -8,3 +8,4 @@ mod picture;
 mod precedence;
 mod stage;
 mod stations;
+mod watching;

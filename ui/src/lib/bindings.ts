@@ -112,7 +112,11 @@ waiting: number,
 /**
  * All that needs a person, the conflicts among it.
  */
-attention: number, conflicts: number, };
+attention: number, conflicts: number, 
+/**
+ * An EHR is watched, so there is something to show of that.
+ */
+watches: boolean, };
 
 export type Opening = { "is": "ready" } | { "is": "welcome", file: string, } | { "is": "mistakes", file: string, mistakes: Array<string>, } | { "is": "not-running", sentence: string, } | { "is": "locked", 
 /**
@@ -397,6 +401,84 @@ open: Array<string>,
  * What there is to say where no field can be named: a side is away, a record is gone, nothing differs.
  */
 sentence: string | null, };
+
+export type WatchState = "trouble" | "away" | "paused" | "waiting" | "elsewhere" | "starting" | "watching";
+
+export type WatchedKind = { 
+/**
+ * "Visits", "Photographs and notes".
+ */
+what: string, 
+/**
+ * Everything that the EHR stamped up to then is known here (RFC 3339, the EHR's clock).
+ */
+complete: string | null, 
+/**
+ * RFC 3339.
+ */
+next: string | null, };
+
+export type WatchedClinic = { name: string, state: WatchState, 
+/**
+ * "Watching", "Waits for the quota", "Watched by desk-2".
+ */
+word: string, 
+/**
+ * What happened, what it means, what to do; none while all is well.
+ */
+sentence: string | null, kinds: Array<WatchedKind>, details: Array<Detail>, };
+
+export type QuotaLine = { name: string, 
+/**
+ * Requests in the last window, and how many there may be.
+ */
+used: number, limit: number, 
+/**
+ * "of 750 requests a minute, shared with desk-2".
+ */
+sentence: string, 
+/**
+ * "The EHR asked for silence until 10:42:31. It goes on by itself."
+ */
+waits: string | null, details: Array<Detail>, };
+
+export type WatchGroup = "found" | "visit" | "listed";
+
+export type WatchRow = { record: RecordName, group: WatchGroup, 
+/**
+ * "Visit", "Photograph of one spot", "Photograph of a rash", "Note".
+ */
+what: string, 
+/**
+ * "In progress", "Waits for a model".
+ */
+word: string, 
+/**
+ * First seen (RFC 3339).
+ */
+since: string, 
+/**
+ * Looked at next (RFC 3339).
+ */
+next: string | null, 
+/**
+ * Why then.
+ */
+reason: string, details: Array<Detail>, };
+
+export type Watching = { 
+/**
+ * In order of name; those that need somebody first.
+ */
+clinics: Array<WatchedClinic>, quotas: Array<QuotaLine>, 
+/**
+ * What is looked at next first.
+ */
+rows: Array<WatchRow>, 
+/**
+ * There are so many more than are listed.
+ */
+more: number, };
 
 export type LockGroup = "overdue" | "active" | "in-file-maker";
 

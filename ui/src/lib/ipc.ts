@@ -24,6 +24,7 @@ import type {
   Revealed,
   Settled,
   Sides,
+  Watching,
 } from './bindings';
 
 export const opening = () => invoke<Opening>('opening');
@@ -38,6 +39,8 @@ export const settle = (key: string, chosen: Chosen[], token: string) => invoke<S
 export const values = (entry: number) => invoke<FieldValues[]>('values', { entry });
 export const resyncing = (key: string, whole: boolean) => invoke<Resyncing[]>('resyncing', { key, whole });
 export const resync = (key: string, whole: boolean, token: string) => invoke<void>('resync', { key, whole, token });
+/** Visits and documents of the EHRs, and how far their lists are complete. */
+export const watching = () => invoke<Watching>('watching');
 export const locks = () => invoke<Locks>('locks');
 export const history = (query: HistoryQuery) => invoke<History>('history', { query });
 export const audit = (query: AuditQuery) => invoke<Audit>('audit', { query });

@@ -1,6 +1,6 @@
 // The keyboard's commands. Single keys can be switched off (WCAG 2.1.4); that one choice is all that the window keeps.
 
-import { VIEWS, type View } from './route.svelte';
+import type { View } from './route.svelte';
 
 const KEPT = 'single-keys';
 
@@ -28,9 +28,10 @@ export const elsewhere = (event: KeyboardEvent) =>
   document.querySelector('dialog[open]') !== null ||
   (event.target instanceof HTMLElement && event.target.closest('input:not([type=checkbox], [type=radio]), select, textarea') !== null);
 
-export function pressed(event: KeyboardEvent): Pressed | null {
+/** `views` in the order of their numbers. */
+export function pressed(event: KeyboardEvent, views: View[]): Pressed | null {
   if ((mac ? event.metaKey : event.ctrlKey) && !event.altKey && !event.shiftKey) {
-    const view = VIEWS[Number(event.key) - 1];
+    const view = views[Number(event.key) - 1];
     const key = event.key.toLowerCase();
     // Reloading the page is never what is meant.
     if (key === 'r') return { is: 'sync' };

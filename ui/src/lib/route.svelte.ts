@@ -1,18 +1,22 @@
 // `#/queue?state=needs-attention`: where the window is, so that back and forward work and a link is a link.
 
-import type { RecordName } from './bindings';
+import type { Desk, RecordName } from './bindings';
 
-export const VIEWS = ['overview', 'queue', 'conflicts', 'locks', 'history', 'audit'] as const;
+export const VIEWS = ['overview', 'queue', 'conflicts', 'watching', 'locks', 'history', 'audit'] as const;
 export type View = (typeof VIEWS)[number];
 
 export const TITLES: Record<View, string> = {
   overview: 'Overview',
   queue: 'Queue',
   conflicts: 'Conflicts',
+  watching: 'Watching',
   locks: 'Locks',
   history: 'History',
   audit: 'Audit',
 };
+
+/** Those that there is something in: where no EHR is watched, nobody has to wonder what that would be. */
+export const shown = (desk: Desk) => VIEWS.filter((view) => view !== 'watching' || desk.watches);
 
 const isView = (name: string): name is View => (VIEWS as readonly string[]).includes(name);
 

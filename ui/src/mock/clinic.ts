@@ -1,13 +1,14 @@
 // A synthetic clinic behind the window, for a browser and for the tests. Everything in here is made up.
 //
 // The address chooses what is seen: ?state=cannot-reach, ?empty, ?silent, ?locked, ?pin=1234, ?role=it, ?opening=welcome, ?privacy=off,
-// ?conflicts=3, ?many=400, ?slow=1000, ?refuse=retry.
+// ?conflicts=3, ?ehr=3 (clinics whose EHR is watched), ?many=400, ?slow=1000, ?refuse=retry.
 
 import { emit } from '@tauri-apps/api/event';
 import { mockIPC, mockWindows } from '@tauri-apps/api/mocks';
 import type { AsideReason, AuditQuery, Chosen, Desk, HistoryQuery, Opening, PauseFor, Problem, QueueRow, Redrive, Role, State } from '../lib/bindings';
 import { resyncing, settle, sides, torn, values } from './conflicts';
 import { auditRows, historyRows } from './entries';
+import { watching } from './watching';
 import { card, day, lockRows, overview, queueRows, station, QUEUE_WORDS } from './rows';
 
 type Call = { command: string; arguments: Record<string, unknown> };
@@ -54,6 +55,7 @@ class Clinic {
       waiting,
       attention,
       conflicts,
+      watches: this.options.has('ehr'),
     };
   }
 
@@ -147,6 +149,8 @@ class Clinic {
         if (this.tokens.has(given.token as string)) return null;
         this.tokens.add(given.token as string);
         return this.push();
+      case 'watching':
+        return watching(this.now, Number(this.options.get('ehr') ?? 0), this.empty);
       case 'locks':
         return { rows: this.locks, more: 0 };
       case 'history':
