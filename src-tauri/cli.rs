@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "desktop")]
 use crate::desktop;
-use crate::{config, demo};
+use crate::{config, control::About, demo};
 use person::{Console, Person as _};
 use place::Place;
 
@@ -145,7 +145,11 @@ impl Command {
             Command::Station(args) => station::run(args, &place).await,
             Command::Audit(args) => audit::run(args, &place).await,
             Command::Config(_) => {
-                println!("{} is right: {} clinic(s).", place.file.display(), place.config.firms.len());
+                println!(
+                    "{} is right: {} clinic(s).",
+                    place.file.display(),
+                    About::of(&place.config, false).firms.len()
+                );
                 ExitCode::SUCCESS
             }
             Command::Redrive(args) => redrive::run(args, &place).await,

@@ -237,7 +237,10 @@ pub struct FirmName {
 
 impl About {
     pub fn of(config: &Config, demo: bool) -> Self {
-        let firms = config.firms.iter().map(|firm| FirmName { id: firm.id.clone(), name: firm.name.clone() });
+        let synced = config.firms.iter().map(|firm| (&firm.id, &firm.name));
+        let only_watched = config.watched.iter().filter(|firm| config.firms.iter().all(|other| other.id != firm.id));
+        let firms = synced.chain(only_watched.map(|firm| (&firm.id, &firm.name)));
+        let firms = firms.map(|(id, name)| FirmName { id: id.clone(), name: name.clone() });
         Self {
             station: config.station.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

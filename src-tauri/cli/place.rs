@@ -1,6 +1,6 @@
 //! Where a command works: the configuration, the data directory, and the store of secrets.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, io, path::PathBuf, time::Duration};
 
 use engine::keys::ClinicKey;
 
@@ -74,7 +74,12 @@ impl Place {
             fhir.into_iter().chain([firm.filemaker.password.clone()]).chain(hook)
         });
         let shared = self.config.shared.iter().filter_map(|shared| shared.access_key.clone());
-        names.chain(shared.map(|(_, secret)| secret)).collect()
+        let watched = self.config.watched.iter().flat_map(|firm| firm.ehr.secrets()).cloned();
+        let mut all: Vec<_> = names.chain(watched).chain(shared.map(|(_, secret)| secret)).collect();
+        // Clinics may share an API key.
+        let mut seen = BTreeSet::new();
+        all.retain(|name| seen.insert(name.clone()));
+        all
     }
 
     /// The clinic key, which must be there already.

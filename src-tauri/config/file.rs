@@ -4,11 +4,14 @@
 //! [`super::form`]; `x-from` and `x-to` bound a time. Every field has a default here, so that what is right in a file can be
 //! read although something else is wrong; what must be given is listed as `required`.
 
+mod ehr;
 mod mapping;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::ehr::{Classes, Ehr, EhrSignIn, Plan, Quota, Window};
+pub use self::ehr::{DocumentsOf, EhrFlavour};
 pub use self::mapping::Shipped;
 pub(super) use self::mapping::{
     Absent, DayOnly, Direction, Field, Form, Kind, Mapping, OnDelete, OneOrMore, OtherCodes, Owner,
@@ -33,6 +36,8 @@ pub(super) struct File {
     pub(super) engine: Engine,
     /// Several stations share the work through this queue and ledger in AWS. Left out, this station works by itself.
     pub(super) shared: Option<Shared>,
+    /// What API keys allow, one `[[quota]]` for each key.
+    pub(super) quota: Vec<Quota>,
     /// The clinics that are served, one `[[firm]]` each.
     #[schemars(length(min = 1))]
     pub(super) firm: Vec<Firm>,
@@ -178,10 +183,13 @@ fn yes() -> bool {
     true
 }
 
-/// One clinic.
+/// One clinic: with `fhir`, `filemaker` and `mapping` what is kept in step, with `ehr` what is watched, or both.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-#[schemars(extend("required" = ["id", "time-zone", "fhir", "filemaker", "mapping"]))]
+#[schemars(extend(
+    "required" = ["id", "time-zone"],
+    "dependencies" = {"fhir": ["filemaker", "mapping"], "filemaker": ["fhir", "mapping"], "mapping": ["fhir", "filemaker"]}
+))]
 pub(super) struct Firm {
     /// What the clinic is called in records and logs: 1 to 32 of a-z, 0-9 and -. It must not change afterwards.
     #[schemars(extend("x-form" = "slug"), example = &"north")]
@@ -196,11 +204,12 @@ pub(super) struct Firm {
     /// (`changes`).
     #[serde(default = "yes")]
     pub(super) both_ways: bool,
-    pub(super) fhir: Fhir,
-    pub(super) filemaker: FileMaker,
+    pub(super) fhir: Option<Fhir>,
+    pub(super) filemaker: Option<FileMaker>,
     /// What is kept in step, one `[[firm.mapping]]` for each resource type; see docs/mapping.md.
     #[schemars(length(min = 1))]
     pub(super) mapping: Vec<Mapping>,
+    pub(super) ehr: Option<Ehr>,
 }
 
 /// The clinic's FHIR R4 server.

@@ -21,6 +21,7 @@ use jiff::tz::TimeZone;
 use url::Url;
 
 mod document;
+mod ehr;
 mod file;
 mod form;
 mod mapping;
@@ -29,6 +30,7 @@ mod schema;
 mod shared;
 mod time;
 
+pub use ehr::{DocumentsOf, Ehr, EhrFlavour, EhrSignIn, Quota, Watched};
 pub use file::{Flavour, LogLevel, SecretIn, Shipped};
 
 use crate::{secrets::SecretName, view::desk::Settings};
@@ -43,8 +45,11 @@ pub struct Config {
     pub engine: Engine,
     /// `None`: this station works by itself.
     pub shared: Option<Shared>,
-    /// At least one, each with its own id.
+    /// Those that are kept in step, each with its own id.
     pub firms: Vec<Firm>,
+    /// Those whose EHR is watched; one may be in both lists.
+    pub watched: Vec<Watched>,
+    pub quotas: Vec<Quota>,
 }
 
 #[derive(Debug, Clone)]

@@ -20,8 +20,9 @@ use crate::{
 };
 
 use super::{
-    Config, Engine, Fhir, FileMaker, Firm, Mistakes, Roles, Shared, SignIn, Station, Trust,
+    Config, Engine, Fhir, FileMaker, Firm, Mistakes, Roles, Shared, SignIn, Station, Trust, Watched,
     document::{Document, Way},
+    ehr::{self, Quota},
     file::{self, File},
     form::{self, is_loopback, wrong},
     mapping,
@@ -82,7 +83,8 @@ pub(super) fn resolve(file: File, folder: &Path, document: &Document, mistakes: 
     let station = station(file.station, folder);
     let desk = desk(&file.desk);
     let engine = engine(&file.engine, &mut at.inside(&["engine"]));
-    let mut firms = Vec::new();
+    let quotas = ehr::quotas(&file.quota, file.shared.is_none(), &mut at);
+    let (mut firms, mut watched) = (Vec::new(), Vec::new());
     let mut ids = BTreeMap::new();
     let mut tables = BTreeMap::new();
     for (index, firm) in file.firm.into_iter().enumerate() {
@@ -96,8 +98,8 @@ pub(super) fn resolve(file: File, folder: &Path, document: &Document, mistakes: 
             );
         }
         for (place, table) in firm.mapping.iter().enumerate() {
-            let Some(layout) = mapping::layout(table) else { continue };
-            let key = (firm.filemaker.url.to_lowercase(), firm.filemaker.database.to_lowercase(), layout);
+            let (Some(layout), Some(filemaker)) = (mapping::layout(table), &firm.filemaker) else { continue };
+            let key = (filemaker.url.to_lowercase(), filemaker.database.to_lowercase(), layout);
             if let Some(other) = tables.insert(key, index).filter(|other| *other != index) {
                 at.inside(&["mapping", &place.to_string()]).key(
                     if table.layout.is_some() { "layout" } else { "use" },
@@ -106,11 +108,13 @@ pub(super) fn resolve(file: File, folder: &Path, document: &Document, mistakes: 
                 );
             }
         }
+        watched.extend(self::watched(&firm, &quotas, folder, &mut at));
         firms.extend(self::firm(firm, folder, &mut at));
     }
     let shared =
         file.shared.map(|shared| self::shared(shared, &mut At { document, mistakes, way: vec!["shared".to_owned()] }));
-    Some(Config { station: station?, desk, engine, shared, firms })
+    let quotas = quotas.into_values().collect();
+    Some(Config { station: station?, desk, engine, shared, firms, quotas, watched })
 }
 
 fn shared(shared: super::shared::Shared, at: &mut At<'_, '_, '_>) -> Shared {
@@ -189,11 +193,47 @@ fn engine(engine: &file::Engine, at: &mut At<'_, '_, '_>) -> Engine {
     }
 }
 
+fn watched(
+    firm: &file::Firm,
+    quotas: &BTreeMap<String, Quota>,
+    folder: &Path,
+    at: &mut At<'_, '_, '_>,
+) -> Option<Watched> {
+    let written = firm.ehr.clone()?;
+    let ehr = ehr::ehr(&written, quotas, folder, &mut at.inside(&["ehr"]));
+    let id = FirmId::new(firm.id.clone()).ok()?;
+    let name = firm.name.clone().unwrap_or_else(|| id.to_string());
+    Some(Watched { name, id, zone: TimeZone::get(&firm.time_zone).ok()?, ehr: ehr?, written })
+}
+
+/// What is kept in step takes all three parts; a firm that is only watched has none of them.
+fn is_whole(firm: &file::Firm, at: &mut At<'_, '_, '_>) -> bool {
+    let parts = [
+        ("fhir", firm.fhir.is_some(), "Add a section [firm.fhir] with its entries"),
+        ("filemaker", firm.filemaker.is_some(), "Add a section [firm.filemaker] with its entries"),
+        ("mapping", !firm.mapping.is_empty(), "Add a section [[firm.mapping]], with `use = \"patient\"` for a start"),
+    ];
+    let any = parts.iter().any(|(key, given, _)| *given || at.is_known(key));
+    if !any && (firm.ehr.is_some() || at.is_known("ehr")) {
+        return false;
+    }
+    for (key, given, mend) in parts {
+        if !given {
+            at.key(key, format!("`{key}`, which is missing"), mend);
+        }
+    }
+    true
+}
+
 fn firm(firm: file::Firm, folder: &Path, at: &mut At<'_, '_, '_>) -> Option<Firm> {
-    let fhir = fhir(&firm.fhir, folder, &mut at.inside(&["fhir"]));
-    let filemaker = filemaker(&firm.filemaker, folder, &mut at.inside(&["filemaker"]));
-    let bases: Vec<String> = std::iter::once(&firm.fhir.base_url)
-        .chain(&firm.fhir.also_known_as)
+    if !is_whole(&firm, at) {
+        return None;
+    }
+    let (written, table) = (firm.fhir.unwrap_or_default(), firm.filemaker.unwrap_or_default());
+    let fhir = fhir(&written, folder, &mut at.inside(&["fhir"]));
+    let filemaker = filemaker(&table, folder, &mut at.inside(&["filemaker"]));
+    let bases: Vec<String> = std::iter::once(&written.base_url)
+        .chain(&written.also_known_as)
         .filter(|base| !base.is_empty())
         .cloned()
         .collect();
@@ -207,20 +247,20 @@ fn firm(firm: file::Firm, folder: &Path, at: &mut At<'_, '_, '_>) -> Option<Firm
         id,
         zone: TimeZone::get(&firm.time_zone).ok()?,
         plan: PollPlan {
-            every: firm.fhir.poll_every.0,
-            overlap: firm.fhir.overlap.0,
-            settle: firm.fhir.settle.0,
-            sweep_every: firm.fhir.sweep_every.0,
-            probe_every: firm.fhir.probe_every.0,
+            every: written.poll_every.0,
+            overlap: written.overlap.0,
+            settle: written.settle.0,
+            sweep_every: written.sweep_every.0,
+            probe_every: written.probe_every.0,
         },
         rows: PollPlan {
-            every: firm.filemaker.poll_every.0,
-            overlap: firm.filemaker.overlap.0,
-            settle: firm.filemaker.settle.0,
-            sweep_every: firm.filemaker.sweep_every.0,
-            probe_every: firm.fhir.probe_every.0,
+            every: table.poll_every.0,
+            overlap: table.overlap.0,
+            settle: table.settle.0,
+            sweep_every: table.sweep_every.0,
+            probe_every: written.probe_every.0,
         },
-        brake: Brake { rows: firm.filemaker.delete_brake_rows, percent: firm.filemaker.delete_brake_percent },
+        brake: Brake { rows: table.delete_brake_rows, percent: table.delete_brake_percent },
         fhir: fhir?,
         filemaker: filemaker?,
         mapping,
@@ -319,7 +359,7 @@ fn filemaker(filemaker: &file::FileMaker, folder: &Path, at: &mut At<'_, '_, '_>
     })
 }
 
-fn trust(ca_file: Option<&str>, fingerprint: Option<&str>, folder: &Path, at: &mut At<'_, '_, '_>) -> Trust {
+pub(super) fn trust(ca_file: Option<&str>, fingerprint: Option<&str>, folder: &Path, at: &mut At<'_, '_, '_>) -> Trust {
     match (ca_file, fingerprint) {
         (None, None) => Trust::System,
         (Some(file), None) => Trust::Authority(folder.join(PathBuf::from(file))),

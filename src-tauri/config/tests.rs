@@ -5,7 +5,7 @@ use engine::{
     keys::ClinicKey,
     ledger::Owner,
     row::FieldType,
-    settings::{PollPlan, Settings},
+    settings::{PollPlan, Settings, WatchPlan},
 };
 
 use jiff::civil;
@@ -40,6 +40,16 @@ fn the_example_is_right() {
     assert!(matches!(firm.filemaker.trust, Trust::Pin(_)));
     assert_eq!(firm.fhir.sign_in.as_ref().unwrap().secret.as_str(), "north-fhir");
     assert_eq!(config.engine.lease_term, Duration::from_secs(30));
+    // The second firm is only watched.
+    assert_eq!((config.firms.len(), config.watched.len()), (1, 1));
+    let watched = &config.watched[0];
+    assert_eq!(watched.id.as_str(), "south");
+    assert!(matches!(&watched.ehr.sign_in, EhrSignIn::ClientSecret(sign_in) if sign_in.secret.as_str() == "south-ehr"));
+    assert_eq!(
+        watched.ehr.quota.as_ref().map(|quota| (quota.allowance.requests, quota.allowance.used)),
+        Some((1250, 60))
+    );
+    assert_eq!(watched.ehr.classes.solitary[0].to_string(), "lesion-photo");
 }
 
 #[test]
@@ -179,6 +189,41 @@ fn relations_are_checked() {
 }
 
 #[test]
+fn what_a_watched_ehr_needs_is_checked() {
+    for (from, to, part) in [
+        ("quota = \"ema\"", "quota = \"emma\"", "Did you mean \"ema\"?"),
+        ("quota = \"ema\"", "quota = \"other\"", "Add a section [[quota]] with this id"),
+        ("api-key = \"ema-key\"\n", "", "EMA wants one with every request"),
+        ("api-key = \"ema-key\"", "api-key = \"ema-key\"\ndocuments = \"firm\"", "of one patient only"),
+        ("secret = \"south-ehr\"\n", "", "which sign-in by client-secret needs"),
+        ("api-key", "region = \"us-east-1\"\napi-key", "which sign-in by client-secret does not use"),
+        ("api-key", "sign-in = \"password\"\napi-key", "`account`, which sign-in by password needs"),
+        ("api-key", "sign-in = \"refresh-token\"\napi-key", "`refresh-token`, which sign-in by refresh-token needs"),
+        ("flavour = \"ema\"", "flavour = \"emma\"", "Did you mean \"ema\"?"),
+        ("flavour = \"ema\"\n", "flavour = \"healthlake\"\n", "`client-id`, which sign-in by aws does not use"),
+        ("slowest = \"5min\"", "slowest = \"5s\"\nfastest = \"10s\"", "no less than fastest, which is 10s"),
+        ("life = \"24h\"", "sweep-every = \"2min\"", "more than slowest, which is 5min"),
+        ("widespread = [\"rash-photo\"]", "widespread = [\"lesion-photo\"]", "`solitary` has one of these too"),
+        ("widespread = [\"rash-photo\"]", "widespread = [\"urn:x|\"]", "a code, or system|code"),
+        ("use = 60", "use = 0", "a whole number from 1 to 100"),
+        ("requests = 1250", "requests = 1", "requests to be at least"),
+        ("id = \"ema\"", "id = \"EMA\"", "1 to 32"),
+        ("id = \"ema\"\nrequests = 1250\nper = \"1min\"", "id = \"ema\"", "`requests`, which is missing"),
+        (
+            "[firm.ehr]\n",
+            "[firm.fhir]\nbase-url = \"http://127.0.0.1:1\"\n[firm.ehr]\n",
+            "`filemaker`, which is missing",
+        ),
+    ] {
+        let mistakes = after(from, to);
+        assert!(mistakes.iter().any(|line| line.contains(part)), "{part}: {mistakes:#?}");
+    }
+    let second = format!("{EXAMPLE}[[quota]]\nid = \"ema\"\nrequests = 50\nper = \"1s\"\n");
+    let told = parse(&second).unwrap_err();
+    assert!(told.len() == 1 && told[0].to_string().contains("another quota has it too"), "{told:#?}");
+}
+
+#[test]
 fn one_mistake_is_told_once() {
     for (from, to) in [
         ("id = \"north\"", "id = \"North Clinic\""),
@@ -199,9 +244,11 @@ fn one_mistake_is_told_once() {
 
 #[test]
 fn two_clinics_are_kept_apart() {
-    let second = EXAMPLE[EXAMPLE.find("[[firm]]").unwrap()..].to_owned();
+    let watched = EXAMPLE.find("# A clinic whose EHR").unwrap();
+    let second = EXAMPLE[EXAMPLE.find("[[firm]]").unwrap()..watched].to_owned();
     let told = |second: &str| {
-        parse(&format!("{EXAMPLE}\n{second}")).map_err(|m| m.iter().map(ToString::to_string).collect::<Vec<_>>())
+        parse(&format!("{}\n{second}", &EXAMPLE[..watched]))
+            .map_err(|m| m.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     let mistakes = told(&second).unwrap_err();
     assert!(mistakes[0].contains("the firm at place 1 has it too"), "{mistakes:#?}");
@@ -242,6 +289,9 @@ fn left_out_is_the_engines_own_default() {
     config.engine.apply(&mut applied);
     assert_eq!(format!("{applied:?}"), format!("{:?}", fresh()));
     assert_eq!(config.firms[0].plan, PollPlan::default());
+    let given = ["[firm.ehr.plan]\n", "slowest = \"5min\"\n", "life = \"24h\"\n"];
+    let config = parse(&given.iter().fold(EXAMPLE.to_owned(), |text, line| text.replace(line, ""))).unwrap();
+    assert_eq!(config.watched[0].ehr.plan, WatchPlan::default());
 }
 
 #[test]
@@ -317,6 +367,8 @@ fn the_schema_says_nothing_that_is_not_checked() {
         "required",
         "additionalProperties",
         "items",
+        // Checked as relations, with sentences of their own.
+        "dependencies",
         "anyOf",
         "oneOf",
         "const",
@@ -366,7 +418,7 @@ fn a_file_is_found_and_its_paths_are_its_folders() {
     std::fs::write(&file, &text).unwrap();
     let told = Config::read(&file).unwrap_err().to_string();
     assert!(
-        told.starts_with("There is one thing to put right in ") && told.contains("\n  line 22, column 8: engine.runs"),
+        told.starts_with("There is one thing to put right in ") && told.contains("\n  line 24, column 8: engine.runs"),
         "{told}"
     );
     let text = EXAMPLE.replacen("sessions = 2", "sessions = 2 \r", 1);

@@ -9,6 +9,7 @@ mod clinic;
 #[path = "../real/aws/console.rs"]
 mod console;
 mod cursor;
+mod ehr;
 #[path = "../real/aws/rig.rs"]
 mod emulator;
 mod fhir;

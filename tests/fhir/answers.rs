@@ -73,7 +73,7 @@ async fn absence_is_told_from_deletion_and_from_a_wrong_address() {
 
     let page = Script::start(|_| reply(404, "text/html", "<html>no such page</html>")).await;
     let fault = open_client(&page.base_url(), &Flavour::GENERIC).read(&patient(), &id("p1")).await.unwrap_err();
-    assert_eq!((fault.class, fault.code), (Class::Away, Code::BadAnswer));
+    assert_eq!((fault.class, fault.code), (Class::Away, Code::WebPage));
     let not_served =
         json!({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "not-supported"}]});
     let not_served = Script::start(move |_| fhir(404, &not_served)).await;
@@ -124,7 +124,7 @@ async fn each_status_has_its_meaning() {
         (outcome(503, "transient"), both(Class::Away, Code::ServerError)),
         (raw(502, "text/html", html), both(Class::Away, Code::ServerError)),
         (raw(504, "text/plain", "upstream"), both(Class::Away, Code::ServerError)),
-        (raw(200, "text/html", html), both(Class::Away, Code::BadAnswer)),
+        (raw(200, "text/html", html), both(Class::Away, Code::WebPage)),
         (raw(200, "application/fhir+json", "{\"resourceType\":\"Pat"), both(Class::Retry, Code::BadAnswer)),
         (raw(200, "application/fhir+json", "{}"), both(Class::Retry, Code::BadAnswer)),
         (raw(302, "text/plain", ""), both(Class::Stop, Code::Rejected)),
@@ -203,7 +203,7 @@ async fn a_large_resource_is_read_and_an_endless_one_is_not() {
         let read = open_client(&script.base_url(), &Flavour::GENERIC).read(&patient(), &id("p1")).await;
         match read {
             Ok(Read::Found(_)) => assert!(passes),
-            Err(RelayFault { class: Class::Permanent, code: Code::BadAnswer, .. }) => assert!(!passes),
+            Err(RelayFault { class: Class::Permanent, code: Code::TooLarge, .. }) => assert!(!passes),
             other => panic!("{other:?}"),
         }
     }

@@ -113,7 +113,7 @@ async fn a_next_link_to_another_server_is_not_followed() {
         let fault = server.control().inject(fault, Matching::only(Interaction::Search), Times::Always);
         let client = client(&server, &Flavour::GENERIC, 20, &clock());
         let refused = client.changes(&patient(), None, None).await.unwrap_err();
-        assert_eq!((refused.class, refused.code), (Class::Stop, Code::Rejected));
+        assert_eq!((refused.class, refused.code), (Class::Stop, Code::ForeignPage));
         assert_eq!(refused.vendor.as_deref(), Some("the next page is on another server"));
         server.control().clear(fault);
     }
@@ -169,7 +169,7 @@ async fn links_that_never_work_are_done_without_as_long_as_pages_can_grow() {
             }
             Err(fault) => {
                 assert!(!complete);
-                assert_eq!((fault.class, fault.code), (Class::Retry, Code::BadAnswer));
+                assert_eq!((fault.class, fault.code), (Class::Retry, Code::EndlessPages));
             }
         }
     }
@@ -218,7 +218,7 @@ async fn a_circle_of_links_is_left() {
     *base.lock().unwrap() = circle.base_url();
     let fault = walk(&open_client(&circle.base_url(), &Flavour::GENERIC), &patient(), None).await;
     let fault = fault.unwrap_err();
-    assert_eq!((fault.class, fault.code), (Class::Retry, Code::BadAnswer));
+    assert_eq!((fault.class, fault.code), (Class::Retry, Code::EndlessPages));
     assert!(circle.asked().len() < 40);
 }
 

@@ -176,8 +176,8 @@ async fn what_the_token_endpoint_says_has_its_meaning() {
     for (canned, class, code) in [
         (raw(400, "text/plain", "Unsupported content type"), Class::Stop, Code::SignInRefused),
         (raw(401, json, r#"{"error":"invalid_client"}"#), Class::Stop, Code::SignInRefused),
-        (raw(404, "text/html", "<html>"), Class::Away, Code::BadAnswer),
-        (raw(200, "text/html", "<html>"), Class::Away, Code::BadAnswer),
+        (raw(404, "text/html", "<html>"), Class::Away, Code::WebPage),
+        (raw(200, "text/html", "<html>"), Class::Away, Code::WebPage),
         (raw(200, json, "{}"), Class::Away, Code::BadAnswer),
         (raw(200, json, r#"{"access_token":"a","token_type":"mac"}"#), Class::Away, Code::BadAnswer),
         (raw(200, json, r#"{"access_token":"a\nb","token_type":"Bearer"}"#), Class::Away, Code::BadAnswer),

@@ -218,7 +218,7 @@ impl Tokens {
             return Err(match status {
                 429 => fault(Class::Wait(answer.wait(self.clock.now())), Code::Throttled),
                 408 | 500..600 => fault(Class::Away, Code::ServerError),
-                _ if answer.is_html() => fault(Class::Away, Code::BadAnswer),
+                _ if answer.is_html() => fault(Class::Away, Code::WebPage),
                 // Any other 4xx is a refusal: Medplum answers a wrong secret with 400 `invalid_request`, others with 401.
                 _ => {
                     let error: Json = serde_json::from_slice(&answer.body).unwrap_or_default();

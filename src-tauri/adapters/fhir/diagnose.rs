@@ -9,7 +9,7 @@ use engine::{
 use reqwest::StatusCode;
 use serde_json::Value as Json;
 
-use super::{Call, FhirClient};
+use super::{Asking, Call, FhirClient};
 use crate::adapters::{doctor::Step, transport::is_loopback};
 
 const NAME: &str = "name";
@@ -69,7 +69,7 @@ impl FhirClient {
         let answer = match self.url("metadata") {
             Ok(url) => {
                 let call = Call::Get(url);
-                self.send(&call, self.request(&call)).await
+                self.send(&call, self.request(&call), Asking::WORK).await
             }
             Err(fault) => Err(fault),
         };

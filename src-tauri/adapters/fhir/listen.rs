@@ -30,7 +30,7 @@ use tokio_tungstenite::{
 };
 use url::Url;
 
-use super::{Call, FhirClient, outcome::Asked};
+use super::{Asking, Call, FhirClient, outcome::Asked};
 use crate::adapters::transport::{self, NoAnswer};
 
 /// Between two signs of life that we ask for.
@@ -178,7 +178,7 @@ impl FhirClient {
     /// A token for a subscription, and where it is to be shown.
     async fn bind(&self, id: &ResourceId) -> Result<(Bound, Url), Fault> {
         let url = self.url(&format!("Subscription/{id}/$get-ws-binding-token"))?;
-        let answer = self.call(&Call::Get(url)).await?;
+        let answer = self.call(&Call::Get(url), Asking::WORK).await?;
         if answer.status != StatusCode::OK {
             return Err(answer.fault(Asked::Search, self.clock.now()));
         }

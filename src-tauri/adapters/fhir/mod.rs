@@ -2,17 +2,19 @@
 //!
 //! * [`flavour`]: how vendors differ, one value each.
 //! * `auth`: signing in.
-//! * `search`: a change list, page by page, so that nothing is missed.
+//! * `search`: a list of what changed, page by page, so that nothing is missed.
+//! * [`ehr`]: encounters and documents of an EHR that is watched.
 //! * `write`: updates and creations, each guarded, and what becomes of one whose answer is lost.
 //! * [`subscription`], [`listen`]: having the server tell of changes by itself, by rest-hooks and by a WebSocket.
 //! * `outcome`: what an answer other than success means.
 //! * `diagnose`: the check-up.
 //!
-//! URLs that are made here hold types, ids, times and result parameters: nothing of a patient. A search for a patient goes by
-//! POST, whatever the flavour.
+//! URLs that are made here hold types, ids, times and result parameters: nothing that says who a patient is. A search by name,
+//! birthday or number goes by POST, whatever the flavour.
 
 mod auth;
 mod diagnose;
+pub mod ehr;
 pub mod flavour;
 pub mod listen;
 mod outcome;
@@ -30,10 +32,13 @@ use async_trait::async_trait;
 use engine::{
     error::{Class, Code, Fault},
     key::{ResourceId, ResourceType},
-    ports::{Changes, Clock, Created, FhirServer, Identifier, Matching, PageToken, Read, Resource},
+    ports::{
+        Budget, Changes, Clock, Created, FhirServer, Identifier, Matching, PageToken, Purpose, Read, Resource,
+        Unlimited,
+    },
     server_clock::{Heard, ServerClock},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use reqwest::{
     Method, RequestBuilder, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
@@ -44,10 +49,14 @@ use url::Url;
 
 use auth::Tokens;
 pub use auth::{Credentials, SecretIn, SignIn};
+pub use ehr::{EhrClient, EhrConfig};
 pub use flavour::Flavour;
 use outcome::{Answer, Asked};
 
-use super::transport::{self, NoAnswer, Trust};
+use super::{
+    secret::Secret,
+    transport::{self, NoAnswer, Trust},
+};
 
 /// The longest answer that is read, in bytes. A resource with an image inside may have tens of megabytes.
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -68,6 +77,17 @@ pub struct FhirConfig {
     pub probe: ResourceType,
 }
 
+/// Why something is asked, and how long an answer is read to the end.
+#[derive(Debug, Clone, Copy)]
+struct Asking {
+    purpose: Purpose,
+    longest: usize,
+}
+
+impl Asking {
+    const WORK: Self = Self { purpose: Purpose::Work, longest: LONGEST_ANSWER };
+}
+
 /// The client. All calls share one pool of connections, one token and one view of the server's quota.
 pub struct FhirClient {
     http: reqwest::Client,
@@ -84,6 +104,10 @@ pub struct FhirClient {
     held_until: Mutex<Duration>,
     /// Set once rows came without `meta.versionId`: `_elements` would cut off what tells two versions apart.
     unversioned: AtomicBool,
+    budget: Arc<dyn Budget>,
+    /// Goes with every request, as `x-api-key`.
+    api_key: Option<HeaderValue>,
+    zone: TimeZone,
 }
 
 /// One call, so that it can be sent a second time with another token.
@@ -129,22 +153,42 @@ impl FhirClient {
             timeout: config.timeout,
             held_until: Mutex::default(),
             unversioned: AtomicBool::new(false),
+            budget: Arc::new(Unlimited),
+            api_key: None,
+            zone: TimeZone::UTC,
         })
     }
 
+    /// With an API key in the header of every request.
+    ///
+    /// # Errors
+    /// `Stop` on `api_key`: it holds what no header can.
+    fn with_api_key(self, key: &Secret) -> Result<Self, Fault> {
+        let refused =
+            |_| Fault::new(Class::Stop, Code::Rejected).on("api_key").vendor("characters that a header cannot hold");
+        let mut key = HeaderValue::from_str(key.reveal()).map_err(refused)?;
+        key.set_sensitive(true);
+        Ok(Self { api_key: Some(key), ..self })
+    }
+
     /// Sends a call with the token of the day; a token that is refused is replaced once.
-    async fn call(&self, call: &Call) -> Result<Answer, Fault> {
+    async fn call(&self, call: &Call, asking: Asking) -> Result<Answer, Fault> {
         self.check_hold()?;
         let Some(tokens) = &self.tokens else {
-            return self.send(call, self.request(call)).await;
+            self.budget.permit(asking.purpose).await?;
+            return self.send(call, self.request(call), asking).await;
         };
+        // A sign-in takes its time, and a permit is for now; while it is waited for, a token may come to its end.
+        tokens.token().await?;
+        self.budget.permit(asking.purpose).await?;
         let token = tokens.token().await?;
-        let answer = self.send(call, self.request(call).header(AUTHORIZATION, token.header.clone())).await?;
+        let answer = self.send(call, self.request(call).header(AUTHORIZATION, token.header.clone()), asking).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
         let token = tokens.replace(&token).await?;
-        self.send(call, self.request(call).header(AUTHORIZATION, token.header)).await
+        self.budget.permit(asking.purpose).await?;
+        self.send(call, self.request(call).header(AUTHORIZATION, token.header), asking).await
     }
 
     fn request(&self, call: &Call) -> RequestBuilder {
@@ -160,10 +204,14 @@ impl FhirClient {
         };
         // Without no-cache HAPI answers a repeated search from a result up to 60 s old.
         let request = request.header(ACCEPT, "application/fhir+json").header(CACHE_CONTROL, "no-cache");
+        let request = match &self.api_key {
+            Some(key) => request.header("x-api-key", key.clone()),
+            None => request,
+        };
         if self.flavour.strict { request.header("prefer", "handling=strict") } else { request }
     }
 
-    async fn send(&self, call: &Call, request: RequestBuilder) -> Result<Answer, Fault> {
+    async fn send(&self, call: &Call, request: RequestBuilder, asking: Asking) -> Result<Answer, Fault> {
         let writes = matches!(call, Call::Write(_));
         // The error itself is dropped: it holds the URL.
         let failed = |error: reqwest::Error| match NoAnswer::of(&error) {
@@ -175,12 +223,12 @@ impl FhirClient {
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > LONGEST_ANSWER {
-                let what = format!("HTTP {}, more than {} MiB", status.as_u16(), LONGEST_ANSWER >> 20);
+            if body.len() + chunk.len() > asking.longest {
+                let what = format!("HTTP {}, more than {} MiB", status.as_u16(), asking.longest >> 20);
                 if writes {
                     return Err(write::unknown(what));
                 }
-                return Err(Fault::new(Class::Permanent, Code::BadAnswer).vendor(what));
+                return Err(Fault::new(Class::Permanent, Code::TooLarge).vendor(what));
             }
             body.extend_from_slice(&chunk);
         }
@@ -188,6 +236,7 @@ impl FhirClient {
         if let Some(date) = answer.date() {
             self.server_clock.answered(asked, date);
         }
+        self.budget.answered(answer.said(self.flavour, self.clock.now()));
         let hold = match answer.status {
             StatusCode::TOO_MANY_REQUESTS => answer.wait(self.clock.now()),
             _ => answer.hold_back(self.flavour),
@@ -226,7 +275,7 @@ impl FhirClient {
 impl FhirServer for FhirClient {
     async fn read(&self, resource: &ResourceType, id: &ResourceId) -> Result<Read, Fault> {
         let on = |fault| concerning(fault, resource);
-        let answer = self.call(&Call::Get(self.url(&format!("{resource}/{id}"))?)).await.map_err(on)?;
+        let answer = self.call(&Call::Get(self.url(&format!("{resource}/{id}"))?), Asking::WORK).await.map_err(on)?;
         match answer.status {
             StatusCode::OK => self.found(resource, id, &answer).map_err(on),
             StatusCode::GONE => Ok(Read::Gone),
@@ -260,7 +309,7 @@ impl FhirServer for FhirClient {
             return Ok(None);
         }
         let url = self.url(&format!("{resource}/{id}/_history/{version}"))?;
-        let answer = self.call(&Call::Get(url)).await.map_err(on)?;
+        let answer = self.call(&Call::Get(url), Asking::WORK).await.map_err(on)?;
         match answer.status {
             StatusCode::OK => match self.found(resource, id, &answer).map_err(on)? {
                 Read::Found(found) if found.version == version => Ok(Some(found)),

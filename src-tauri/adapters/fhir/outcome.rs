@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use engine::error::{Class, Code, Fault};
+use engine::{
+    error::{Class, Code, Fault},
+    ports::Said,
+};
 use jiff::Timestamp;
 use reqwest::{
     StatusCode,
@@ -39,14 +42,17 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Errors
-    /// `BadAnswer`: `Away` for a web page, which some box on the way has sent, and `Retry` for anything else.
+    /// `Away` / `WebPage` for a web page, which some box on the way has sent, and `Retry` / `BadAnswer` for anything else.
     pub(super) fn json(&self) -> Result<Json, Fault> {
         serde_json::from_slice(&self.body).map_err(|_| self.garbled())
     }
 
     fn garbled(&self) -> Fault {
-        let (class, what) = if self.is_html() { (Class::Away, "a web page") } else { (Class::Retry, "not JSON") };
-        Fault::new(class, Code::BadAnswer).vendor(format!("HTTP {}, {what}", self.status.as_u16()))
+        let (class, code, what) = match self.is_html() {
+            true => (Class::Away, Code::WebPage, "a web page"),
+            false => (Class::Retry, Code::BadAnswer, "not JSON, or not all of it"),
+        };
+        Fault::new(class, code).vendor(format!("HTTP {}, {what}", self.status.as_u16()))
     }
 
     pub(super) fn is_html(&self) -> bool {
@@ -81,7 +87,7 @@ impl Answer {
             401 => (Class::Stop, Code::SignInRefused),
             408 => (Class::Retry, Code::TimedOut),
             423 | 425 | 429 => (Class::Wait(self.wait(now)), Code::Throttled),
-            400..500 if self.is_html() => (Class::Away, Code::BadAnswer),
+            400..500 if self.is_html() => (Class::Away, Code::WebPage),
             400..500 if code == "throttled" => (Class::Wait(self.wait(now)), Code::Throttled),
             400..500 if is_transient(code) => (Class::Retry, Code::ServerError),
             403 => (blame, Code::AccessDenied),
@@ -116,6 +122,16 @@ impl Answer {
         // Both times are the server's, so that a wrong clock on this machine does not matter.
         let left = http_date(text)?.duration_since(self.date().unwrap_or(now));
         Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
+    }
+
+    /// What it says of the quota.
+    pub(super) fn said(&self, flavour: &Flavour, now: Timestamp) -> Said {
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            return Said::Refused { after: self.wait(now), server_time: self.date() };
+        }
+        let left = |window: &Window| (window.left / flavour.points(&window.name), window.reset);
+        let scarcest = rate_limits(&self.headers).iter().map(left).min();
+        scarcest.map_or(Said::Nothing, |(requests, reset)| Said::Left { requests, reset })
     }
 
     /// How long to hold back although this call went through: a quota has no search left in it.

@@ -14,7 +14,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value as Json, json};
 use url::Url;
 
-use super::{Call, FhirClient, Write, outcome::Asked, version};
+use super::{Asking, Call, FhirClient, Write, outcome::Asked, version};
 use crate::adapters::{doctor::Step, secret::Secret};
 
 /// What our subscriptions say they are for.
@@ -168,7 +168,7 @@ impl FhirClient {
             ("type", "rest-hook".to_owned()),
             ("_count", "100".to_owned()),
         ];
-        let answer = self.call(&Call::Form(self.url("Subscription/_search")?, parameters)).await;
+        let answer = self.call(&Call::Form(self.url("Subscription/_search")?, parameters), Asking::WORK).await;
         let on = |fault: Fault| super::concerning(fault, &subscription());
         let answer = answer.map_err(on)?;
         if answer.status != StatusCode::OK {
@@ -189,7 +189,7 @@ impl FhirClient {
         let write =
             Write { method: Method::POST, url: self.url("Subscription")?, guard: None, body: wanted.to_string() };
         let on = |fault: Fault| super::concerning(fault, &subscription());
-        let answer = self.call(&Call::Write(write)).await.map_err(on)?;
+        let answer = self.call(&Call::Write(write), Asking::WORK).await.map_err(on)?;
         match answer.status {
             StatusCode::CREATED | StatusCode::OK => answer
                 .created(&subscription())
@@ -201,7 +201,9 @@ impl FhirClient {
     /// Deletes a subscription of ours that has served; whether that succeeds does not matter.
     pub(super) async fn unsubscribe(&self, id: &ResourceId) {
         let Ok(url) = self.url(&format!("Subscription/{id}")) else { return };
-        let _ = self.call(&Call::Write(Write { method: Method::DELETE, url, guard: None, body: String::new() })).await;
+        let _ = self
+            .call(&Call::Write(Write { method: Method::DELETE, url, guard: None, body: String::new() }), Asking::WORK)
+            .await;
     }
 }
 

@@ -24,7 +24,7 @@ use serde_json::Value as Json;
 use url::form_urlencoded;
 
 use super::{
-    Call, FhirClient, STAND_IN, Write, content_version,
+    Asking, Call, FhirClient, STAND_IN, Write, content_version,
     outcome::{Answer, Asked},
     search, version,
 };
@@ -64,7 +64,7 @@ impl FhirClient {
             guard: Some((IF_MATCH, guard)),
             body: json.to_string(),
         };
-        let answer = self.call(&Call::Write(write)).await?;
+        let answer = self.call(&Call::Write(write), Asking::WORK).await?;
         match answer.status {
             StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT => {
                 // It was carried out; which version it made, a read must tell.
@@ -94,7 +94,7 @@ impl FhirClient {
             guard: Some((HeaderName::from_static("if-none-exist"), guard)),
             body: json.to_string(),
         };
-        let fault = match self.call(&Call::Write(write)).await {
+        let fault = match self.call(&Call::Write(write), Asking::WORK).await {
             Ok(answer) => {
                 if matches!(answer.status, StatusCode::OK | StatusCode::CREATED)
                     && let Some((id, version)) = answer.location(resource)
@@ -141,7 +141,8 @@ impl FhirClient {
             }
         };
         parameters.push(("_count", MOST_MATCHES.to_owned()));
-        let answer = self.call(&Call::Form(self.url(&format!("{resource}/_search"))?, parameters)).await?;
+        let answer =
+            self.call(&Call::Form(self.url(&format!("{resource}/_search"))?, parameters), Asking::WORK).await?;
         if answer.status != StatusCode::OK {
             return Err(answer.fault(Asked::Search, self.clock.now()));
         }

@@ -115,6 +115,14 @@ codes! {
     TimedOut = "timed-out",
     Throttled = "throttled",
     BadAnswer = "bad-answer",
+    /// A web page in place of an answer: some box on the way has sent it.
+    WebPage = "web-page",
+    /// An answer that is longer than is read.
+    TooLarge = "too-large",
+    /// Pages of a list that lead in a circle, or nowhere.
+    EndlessPages = "endless-pages",
+    /// The next page of a list is said to be on another server.
+    ForeignPage = "foreign-page",
     ServerError = "server-error",
     Rejected = "rejected",
     OutcomeUnknown = "outcome-unknown",

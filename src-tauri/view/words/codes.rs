@@ -90,6 +90,18 @@ pub fn sentence(code: Code) -> &'static str {
         Code::TimedOut => "The server took too long. We try again.",
         Code::Throttled => "The chart system asked us to slow down. It continues by itself.",
         Code::BadAnswer => "The server's answer could not be read. We try again.",
+        Code::WebPage => {
+            "A web page came in place of the server's answer, so something on the way answers for it. Nothing is lost; IT can look at the network."
+        }
+        Code::TooLarge => {
+            "The server's answer is too large to be read whole. Nothing is lost; we ask for less at a time."
+        }
+        Code::EndlessPages => {
+            "The server's pages lead in a circle, so its list never ends. Nothing counts as seen; we begin again."
+        }
+        Code::ForeignPage => {
+            "The server names another server for its next page. We do not go there with our sign-in; only IT can fix this."
+        }
         Code::ServerError => "The server reported an error of its own. We try again.",
         Code::Rejected => "The server or a setting does not accept what we ask. Only IT can fix this.",
         Code::OutcomeUnknown => "A write got no answer. We look whether it happened before doing anything else.",

@@ -115,6 +115,8 @@ pub struct Encounters {
     pub rows: Vec<Encounter>,
     /// Rows that have no usable id, type or time.
     pub unusable: u64,
+    /// Rows that were stamped later than the server's own clock: their time is that clock's here.
+    pub ahead: u64,
     pub next: Option<PageToken>,
     /// The server's own clock when it answered.
     pub server_time: Option<Timestamp>,
@@ -124,6 +126,7 @@ pub struct Encounters {
 pub struct Documents {
     pub rows: Vec<Document>,
     pub unusable: u64,
+    pub ahead: u64,
     pub next: Option<PageToken>,
     pub server_time: Option<Timestamp>,
 }
