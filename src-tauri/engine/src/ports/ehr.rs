@@ -181,12 +181,13 @@ pub trait Ehr: Send + Sync + fmt::Debug {
 }
 
 /// Makes clients of firms that other stations have configured.
+#[async_trait]
 pub trait EhrFactory: Send + Sync + fmt::Debug {
     /// `definition` is what a station wrote about a firm. Nothing is sent yet.
     ///
     /// # Errors
     /// It cannot be read. Where the firm's secret is not here, its client says so ([`Ehr::unavailable`]).
-    fn connect(&self, firm: &FirmId, definition: &str) -> Result<EhrFirm, Fault>;
+    async fn connect(&self, firm: &FirmId, definition: &str) -> Result<EhrFirm, Fault>;
 }
 
 /// What a request is for, in order of precedence.
