@@ -239,6 +239,13 @@ impl RecordKey {
         Self { firm, kind: Kind::Definition, resource: plain("Definition"), id }
     }
 
+    /// The record that names all firms with a definition. It is no one firm's.
+    pub fn directory() -> Self {
+        let firm = FirmId::new("all-firms").expect("a slug");
+        let id = ResourceId::new("directory").expect("a plain word");
+        Self { firm, kind: Kind::Definition, resource: plain("Definition"), id }
+    }
+
     /// `firm/kind/Type/id`, which parses back: no part can hold a slash.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');

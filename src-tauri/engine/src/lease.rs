@@ -213,6 +213,11 @@ impl Watch {
         (elapsed.saturating_sub(seen.since) >= seen.term).then_some(seen.stamp)
     }
 
+    /// Whether somebody else holds it, as far as is known, and has not let it stand still for its whole term.
+    pub fn stands(&self, key: &RecordKey, elapsed: Duration) -> bool {
+        lock(&self.0).get(key).is_some_and(|seen| elapsed.saturating_sub(seen.since) < seen.term)
+    }
+
     /// All that are overdue.
     pub fn all_overdue(&self, elapsed: Duration) -> Vec<RecordKey> {
         lock(&self.0)

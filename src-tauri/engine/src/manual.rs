@@ -63,6 +63,16 @@ pub struct Finished {
     pub complete: bool,
     /// What was in its way, the chart systems first.
     pub obstacles: Vec<Obstacle>,
+    /// And which EHRs could not be looked at.
+    #[serde(default)]
+    pub ehrs: Vec<Unwatched>,
+}
+
+/// An EHR that could not be looked at, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwatched {
+    pub firm: FirmId,
+    pub code: Code,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +114,8 @@ struct Running {
     totals: Totals,
     probes: BTreeSet<(FirmId, Side)>,
     polls: BTreeSet<(FirmId, Side, ResourceType)>,
+    /// Of the EHRs that are watched.
+    looks: BTreeSet<(FirmId, ResourceType)>,
     /// When the last poll was done.
     polled: Option<Duration>,
     /// Due records were looked for since then, and none was left.
@@ -114,6 +126,8 @@ struct Running {
     crowded: bool,
     /// What kept polls from being finished.
     obstacles: BTreeMap<(FirmId, Side), Code>,
+    /// The same, of EHRs.
+    ehrs: BTreeMap<FirmId, Code>,
 }
 
 /// What a pass came to, for its result.
@@ -122,6 +136,7 @@ pub(crate) struct Over {
     pub(crate) totals: Totals,
     pub(crate) complete: bool,
     pub(crate) obstacles: BTreeMap<(FirmId, Side), Code>,
+    pub(crate) ehrs: BTreeMap<FirmId, Code>,
 }
 
 impl Pass {
@@ -140,7 +155,8 @@ impl Pass {
         let mut state = self.state();
         if let Some(running) = &mut state.running {
             change(running, now);
-            if running.probes.is_empty() && running.polls.is_empty() && running.polled.is_none() {
+            let asked = running.probes.is_empty() && running.polls.is_empty() && running.looks.is_empty();
+            if asked && running.polled.is_none() {
                 running.polled = Some(now);
             }
             drop(state);
@@ -155,6 +171,7 @@ impl Pass {
         totals: Totals,
         probes: impl Iterator<Item = (FirmId, Side)>,
         polls: impl Iterator<Item = (FirmId, Side, ResourceType)>,
+        looks: impl Iterator<Item = (FirmId, ResourceType)>,
     ) -> Result<(), Fault> {
         let mut state = self.state();
         if state.running.is_some() {
@@ -165,11 +182,13 @@ impl Pass {
             totals,
             probes: probes.collect(),
             polls: polls.collect(),
+            looks: looks.collect(),
             polled: None,
             looked: false,
             expected: BTreeMap::new(),
             crowded: false,
             obstacles: BTreeMap::new(),
+            ehrs: BTreeMap::new(),
         });
         state.shown = Some(Manual { began: self.clock.now(), by, stage: Stage::Sending });
         drop(state);
@@ -193,6 +212,14 @@ impl Pass {
         self.tell(|running, _| {
             running.polls.remove(&(firm.clone(), side, resource.clone()));
             running.obstacles.extend(obstacle.map(|code| ((firm.clone(), side), code)));
+        });
+    }
+
+    /// A look at an EHR that this pass asked for is over, or could not be made.
+    pub(crate) fn watched(&self, firm: &FirmId, resource: &ResourceType, obstacle: Option<Code>) {
+        self.tell(|running, _| {
+            running.looks.remove(&(firm.clone(), resource.clone()));
+            running.ehrs.extend(obstacle.map(|code| (firm.clone(), code)));
         });
     }
 
@@ -279,7 +306,7 @@ impl Pass {
     pub(crate) fn end(&self) -> Option<Over> {
         let running = self.state().running.take()?;
         let complete = running.is_over();
-        Some(Over { totals: running.totals, complete, obstacles: running.obstacles })
+        Some(Over { totals: running.totals, complete, obstacles: running.obstacles, ehrs: running.ehrs })
     }
 
     /// What the last pass came to.
@@ -341,6 +368,7 @@ mod tests {
             Totals::default(),
             std::iter::empty(),
             [(firm.clone(), Side::Fhir, patient.clone())].into_iter(),
+            std::iter::empty(),
         )
         .unwrap();
         pass.expect(keys.iter().cloned());

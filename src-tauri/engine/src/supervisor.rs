@@ -9,7 +9,6 @@ mod publisher;
 mod requests;
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -30,6 +29,7 @@ use crate::{
     connection::{Connections, Side},
     consumer::{Consumer, Order},
     difference::{Difference, Looker},
+    ehr::{self, Watchers},
     error::{Class, Code, Fault},
     gate::{Gate, Gatekeeper},
     key::{FirmId, RecordKey, ResourceType},
@@ -43,7 +43,7 @@ use crate::{
     retry::Budget,
     reveal::{Revealed, Revealer},
     server_clock::Steady,
-    settings::{Clinics, Firm, Settings},
+    settings::{Clinics, Settings},
     snapshot::{Pause, Phase, Snapshot},
     status::Status,
     storage::{NotedLedger, NotedQueue, Storage},
@@ -72,6 +72,7 @@ enum Worker {
     Prober(usize),
     Publisher,
     Backstop,
+    Watchers,
 }
 
 /// What is done when a worker ends.
@@ -89,7 +90,7 @@ impl Worker {
     fn policy(self) -> Policy {
         let (finishes, restart_after) = match self {
             Worker::Consumer => (true, Duration::from_secs(1)),
-            Worker::Poller(_) => (true, Duration::from_secs(5)),
+            Worker::Poller(_) | Worker::Watchers => (true, Duration::from_secs(5)),
             Worker::LeaseRenewal | Worker::DeliveryRenewal | Worker::LeaseWatch => (false, Duration::from_millis(200)),
             Worker::Prober(_) | Worker::Backstop => (false, Duration::from_secs(5)),
             Worker::Publisher => (false, Duration::from_secs(1)),
@@ -177,7 +178,7 @@ impl Engine {
         let storage = Storage::new(shared.clock.clone());
         shared.queue = Arc::new(NotedQueue { queue: shared.queue, storage: storage.clone() });
         shared.ledger = Arc::new(NotedLedger { ledger: shared.ledger, storage: storage.clone() });
-        let supervisor = Supervisor::new(shared, storage, clinics.synced, settings, publish);
+        let supervisor = Supervisor::new(shared, storage, clinics, settings, publish);
         let revealer = Revealer(supervisor.reconciler.clone());
         let looker = Looker(supervisor.reconciler.clone());
         let handle = Handle { actions, snapshots, stop: stop.clone(), revealer, looker, pseudonyms, ledger };
@@ -214,6 +215,7 @@ struct Supervisor {
     /// Asks a prober to probe now.
     prober_calls: Vec<Arc<Notify>>,
     pass: Arc<Pass>,
+    watchers: Watchers,
     letters: Letters,
     orders: mpsc::Sender<Order>,
     taken_orders: Arc<tokio::sync::Mutex<mpsc::Receiver<Order>>>,
@@ -236,10 +238,11 @@ impl Supervisor {
     fn new(
         shared: Shared,
         storage: Arc<Storage>,
-        firms: BTreeMap<FirmId, Firm>,
+        mut clinics: Clinics,
         settings: Settings,
         publish: watch::Sender<Snapshot>,
     ) -> Self {
+        let firms = std::mem::take(&mut clinics.synced);
         let connections = Arc::new(Connections::new(shared.clock.clone(), firms.keys()));
         for (id, firm) in &firms {
             if let Some(fault) = firm.ports.fhir.unavailable() {
@@ -260,19 +263,33 @@ impl Supervisor {
             ledger: shared.ledger.clone(),
             clock: shared.clock.clone(),
         };
+        let keeper = Arc::new(Keeper::new(shared.clock.clone(), shared.ledger.clone(), shared.queue.clone()));
+        let pass = Arc::new(Pass::new(shared.clock.clone()));
+        let gate = Gatekeeper::open();
+        let station = ehr::Station {
+            clock: shared.clock.clone(),
+            ledger: shared.ledger.clone(),
+            keeper: keeper.clone(),
+            watch: watch.clone(),
+            chance: Arc::new(Chance::from_seed(settings.seed.rotate_left(32))),
+            settings: settings.clone(),
+            board: ehr::board::Board::default(),
+            pass: pass.clone(),
+        };
         Self {
             letters,
-            keeper: Arc::new(Keeper::new(shared.clock.clone(), shared.ledger.clone(), shared.queue.clone())),
+            keeper,
+            watchers: Watchers::new(station, gate.clone(), clinics),
             watch: watch.clone(),
             status: Arc::new(Status::new(shared.clock.clone())),
             poller_calls: pollers.iter().map(|_| Arc::default()).collect(),
             prober_calls: probers.iter().map(|_| Arc::default()).collect(),
-            pass: Arc::new(Pass::new(shared.clock.clone())),
+            pass,
             pollers,
             probers,
             orders,
             taken_orders: Arc::new(tokio::sync::Mutex::new(taken_orders)),
-            gate: Gatekeeper::open(),
+            gate,
             publish,
             face: Mutex::new(Face { phase: Phase::Running, pause: None, fatal: None }),
             chronicle: Mutex::new(Chronicle::new(shared.clock.elapsed())),
@@ -317,6 +334,7 @@ impl Supervisor {
             [Worker::Consumer, Worker::LeaseRenewal, Worker::DeliveryRenewal, Worker::LeaseWatch, Worker::Publisher]
                 .into_iter()
                 .chain(this.shared.backstop.is_some().then_some(Worker::Backstop))
+                .chain((!this.watchers.is_idle()).then_some(Worker::Watchers))
                 .chain((0..this.pollers.len()).map(Worker::Poller))
                 .chain((0..this.probers.len()).map(Worker::Prober));
         let mut finishing = 0_usize;
@@ -449,6 +467,7 @@ impl Supervisor {
                 self.probe(index).await;
                 Ok(())
             }
+            Worker::Watchers => self.watchers.work().await,
             Worker::Publisher => self.publish().await,
             Worker::Backstop => {
                 let Some(queue) = self.shared.backstop.clone() else { return Ok(()) };

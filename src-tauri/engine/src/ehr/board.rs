@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -133,6 +133,22 @@ pub(super) struct FirmBoard {
     pub(super) documents: u64,
 }
 
+impl FirmBoard {
+    /// Of a firm that cannot even be asked.
+    pub(super) fn stopped(health: Health) -> Self {
+        Self {
+            health,
+            paused: false,
+            quota: None,
+            sweep_every: Duration::ZERO,
+            kinds: BTreeMap::new(),
+            encounters: 0,
+            active: 0,
+            documents: 0,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Board(Mutex<BTreeMap<FirmId, FirmBoard>>);
 
@@ -205,5 +221,3 @@ impl Board {
         self.all().iter().map(shown).collect()
     }
 }
-
-pub(crate) type Boards = Arc<Board>;

@@ -51,6 +51,7 @@ impl Supervisor {
         self.status
             .prove_again(|firm, side| firms.get(firm).map(|firm| firm.plan_of(side).sweep_every).unwrap_or_default());
         self.reconciler.connections.prove_again();
+        self.watchers.prove_again();
         self.poller_calls.iter().for_each(|poller| poller.prove.notify_one());
         self.prober_calls.iter().for_each(|prober| prober.notify_one());
     }
@@ -116,6 +117,7 @@ impl Supervisor {
                 }
             })
             .collect();
+        next.watching = self.watchers.station.board.show(elapsed);
         // Figures that could not be read stay what they were; the verdict sees how old they are.
         if let Ok(Ok((survey, depth))) = figures {
             // Where the queue only estimates, there may be more as long as the last receive brought something.

@@ -18,7 +18,7 @@ use crate::{
     gate::Gate,
     key::{FirmId, RecordKey, ResourceType},
     ledger::{Filter, Want},
-    manual::{Finished, Manual, Obstacle},
+    manual::{Finished, Manual, Obstacle, Unwatched},
     reconcile::{Settling, Wish, plan::Decision},
     reveal::AT_MOST,
     row::{FieldType, Value},
@@ -205,7 +205,9 @@ impl Supervisor {
             return Err(Fault::new(Class::Permanent, Code::Stopping));
         }
         let totals = self.status.read().totals;
-        self.pass.begin(by, totals, self.probers.iter().cloned(), self.pollers.iter().cloned())?;
+        let looks = self.watchers.posts().into_iter();
+        self.pass.begin(by, totals, self.probers.iter().cloned(), self.pollers.iter().cloned(), looks)?;
+        self.watchers.call_for_pass();
         // The pollers are called when it is known whether their server is there.
         self.prober_calls.iter().for_each(|prober| prober.notify_one());
         let opened = self.waiting_for_a_window().await?;
@@ -255,6 +257,7 @@ impl Supervisor {
             waiting,
             complete: over.complete,
             obstacles,
+            ehrs: over.ehrs.into_iter().map(|(firm, code)| Unwatched { firm, code }).collect(),
         };
         if let Some(manual) = self.pass.show(finished) {
             self.note(MANUAL, &manual).await?;
