@@ -7,10 +7,11 @@ use jiff::tz::TimeZone;
 use crate::{
     connection::Side,
     ehr::Classes,
-    key::{FirmId, QuotaId},
+    key::FirmId,
     keys::ClinicKey,
     ledger::Owner,
     mapping::Mapping,
+    pace::Quota,
     ports::{Ehr, EhrFactory, FirmPorts},
     retry::Backoff,
     snapshot::Limits,
@@ -129,7 +130,7 @@ pub struct EhrFirm {
     pub plan: WatchPlan,
     pub classes: Classes,
     /// Under which API key's quota it falls; none: nothing limits it.
-    pub quota: Option<QuotaId>,
+    pub quota: Option<Arc<Quota>>,
     pub paused: bool,
     /// What the other stations are told of the firm, for their [`EhrFactory`]; none: nothing.
     pub definition: Option<String>,
@@ -142,6 +143,8 @@ pub struct Clinics {
     pub synced: BTreeMap<FirmId, Firm>,
     /// Whose EHR is watched.
     pub watched: BTreeMap<FirmId, EhrFirm>,
+    /// The API keys under which they are asked.
+    pub quotas: Vec<Arc<Quota>>,
     /// Makes clients of firms that only other stations have configured.
     pub others: Option<Arc<dyn EhrFactory>>,
 }

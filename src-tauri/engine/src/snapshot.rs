@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use self::verdict::{Limits, State, Verdict};
 use crate::{
     connection::{Health, Side},
-    ehr::Watching,
+    ehr::{QuotaShown, Watching},
     error::Code,
     journal::Journal,
     key::{FirmId, RecordKey, ResourceType},
@@ -190,6 +190,9 @@ pub struct Snapshot {
     /// The EHRs that are watched.
     #[serde(default)]
     pub watching: Vec<Watching>,
+    /// The API keys under which they are asked.
+    #[serde(default)]
+    pub quotas: Vec<QuotaShown>,
     /// In the queue, about.
     pub queue_waiting: u64,
     pub queue_in_flight: u64,
@@ -241,6 +244,7 @@ impl Snapshot {
             connections: Vec::new(),
             polls: Vec::new(),
             watching: Vec::new(),
+            quotas: Vec::new(),
             queue_waiting: 0,
             queue_in_flight: 0,
             storage: Vec::new(),

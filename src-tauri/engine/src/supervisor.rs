@@ -37,6 +37,7 @@ use crate::{
     lease::{Keeper, Watch},
     letters::Letters,
     manual::Pass,
+    pace::{Quota, ShareKeeper},
     poll::{Calls, Noted, Poller},
     ports::{AuditLog, Clock, Ledger, Notes, Queue},
     reconcile::{Reconciler, watched},
@@ -73,6 +74,8 @@ enum Worker {
     Publisher,
     Backstop,
     Watchers,
+    /// Keeps this station's part of a quota.
+    Share(usize),
 }
 
 /// What is done when a worker ends.
@@ -90,7 +93,7 @@ impl Worker {
     fn policy(self) -> Policy {
         let (finishes, restart_after) = match self {
             Worker::Consumer => (true, Duration::from_secs(1)),
-            Worker::Poller(_) | Worker::Watchers => (true, Duration::from_secs(5)),
+            Worker::Poller(_) | Worker::Watchers | Worker::Share(_) => (true, Duration::from_secs(5)),
             Worker::LeaseRenewal | Worker::DeliveryRenewal | Worker::LeaseWatch => (false, Duration::from_millis(200)),
             Worker::Prober(_) | Worker::Backstop => (false, Duration::from_secs(5)),
             Worker::Publisher => (false, Duration::from_secs(1)),
@@ -216,6 +219,7 @@ struct Supervisor {
     prober_calls: Vec<Arc<Notify>>,
     pass: Arc<Pass>,
     watchers: Watchers,
+    quotas: Vec<Arc<Quota>>,
     letters: Letters,
     orders: mpsc::Sender<Order>,
     taken_orders: Arc<tokio::sync::Mutex<mpsc::Receiver<Order>>>,
@@ -243,6 +247,7 @@ impl Supervisor {
         publish: watch::Sender<Snapshot>,
     ) -> Self {
         let firms = std::mem::take(&mut clinics.synced);
+        let quotas = std::mem::take(&mut clinics.quotas);
         let connections = Arc::new(Connections::new(shared.clock.clone(), firms.keys()));
         for (id, firm) in &firms {
             if let Some(fault) = firm.ports.fhir.unavailable() {
@@ -279,6 +284,7 @@ impl Supervisor {
         Self {
             letters,
             keeper,
+            quotas,
             watchers: Watchers::new(station, gate.clone(), clinics),
             watch: watch.clone(),
             status: Arc::new(Status::new(shared.clock.clone())),
@@ -334,6 +340,7 @@ impl Supervisor {
             [Worker::Consumer, Worker::LeaseRenewal, Worker::DeliveryRenewal, Worker::LeaseWatch, Worker::Publisher]
                 .into_iter()
                 .chain(this.shared.backstop.is_some().then_some(Worker::Backstop))
+                .chain((0..this.quotas.len()).map(Worker::Share))
                 .chain((!this.watchers.is_idle()).then_some(Worker::Watchers))
                 .chain((0..this.pollers.len()).map(Worker::Poller))
                 .chain((0..this.probers.len()).map(Worker::Prober));
@@ -468,6 +475,11 @@ impl Supervisor {
                 Ok(())
             }
             Worker::Watchers => self.watchers.work().await,
+            Worker::Share(index) => {
+                let quota = self.quotas[index].clone();
+                let owner = self.reconciler.settings.owner.clone();
+                ShareKeeper::new(quota, self.shared.ledger.clone(), owner).work(self.gate.watch()).await
+            }
             Worker::Publisher => self.publish().await,
             Worker::Backstop => {
                 let Some(queue) = self.shared.backstop.clone() else { return Ok(()) };

@@ -107,7 +107,7 @@ fn sync_now_says_what_it_does_and_how_it_ended() {
         let left = code.filter(|code| *code == Code::Throttled).map(|_| 22 * SECOND);
         let obstacles =
             code.map(|code| Obstacle { firm: firm.clone(), side: Side::Fhir, code, left }).into_iter().collect();
-        manual(Stage::Finished(Finished { at: now(), sent, failed, waiting, complete, obstacles }))
+        manual(Stage::Finished(Finished { at: now(), sent, failed, waiting, complete, obstacles, ehrs: vec![] }))
     };
     for (ended, said) in [
         (finished(3, 0, 0, true, None), "Manual sync 10:42: 3 sent, 0 failed."),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use engine::{
     connection::{Health, Side},
     error::Code,
-    manual::{Finished, Manual, Obstacle, Stage},
+    manual::{Finished, Manual, Obstacle, Stage, Unwatched},
     snapshot::{ConnectionView, Pause, Snapshot, Verdict},
 };
 use jiff::{Timestamp, tz::TimeZone};
@@ -86,11 +86,14 @@ pub fn running(manual: &Manual) -> Option<String> {
 
 /// How the last pass ended: "Manual sync 10:42: 3 sent, 0 failed."
 pub fn last_sync(finished: &Finished, zone: &TimeZone) -> String {
-    let Finished { at, sent, failed, waiting, complete, obstacles } = finished;
+    let Finished { at, sent, failed, waiting, complete, obstacles, ehrs } = finished;
     let waiting = if *waiting > 0 { format!(", {waiting} waiting") } else { String::new() };
     let mut text = format!("Manual sync {}: {sent} sent, {failed} failed{waiting}.", clock(*at, zone));
     for obstacle in obstacles {
         text = format!("{text} {}", self::obstacle(obstacle));
+    }
+    for Unwatched { code, .. } in ehrs {
+        text = format!("{text} {}", in_the_way("The EHR", *code, None));
     }
     if !complete {
         text.push_str(" It did not come to its end; the rest goes on by itself.");
@@ -103,7 +106,11 @@ fn obstacle(obstacle: &Obstacle) -> String {
         Side::Fhir => "The chart system",
         Side::FileMaker => "FileMaker",
     };
-    match (obstacle.code, obstacle.left) {
+    in_the_way(who, obstacle.code, obstacle.left)
+}
+
+fn in_the_way(who: &str, code: Code, left: Option<Duration>) -> String {
+    match (code, left) {
         (Code::Throttled, Some(left)) => format!("{who} asks us to wait {}.", long(left)),
         (Code::Throttled, None) => format!("{who} asks us to slow down."),
         (Code::Unreachable | Code::NotAnswering | Code::TimedOut, _) => {

@@ -13,6 +13,7 @@ use crate::{
     connection::Health,
     error::Code,
     key::{FirmId, RecordKey, ResourceType, StationId},
+    pace::QuotaView,
 };
 
 /// How a firm's EHR is being watched.
@@ -54,6 +55,47 @@ impl Watching {
     pub fn is_proven(&self) -> bool {
         let looked = |kind: &KindWatched| kind.looked.is_some() && kind.swept.is_some();
         self.paused || self.health == Health::Up && self.kinds.iter().all(looked)
+    }
+}
+
+/// What an API key allows, and what is made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaShown {
+    pub id: String,
+    /// Requests that the key allows in so much time, and how many of them the relay may use.
+    pub requests: u64,
+    pub per: Duration,
+    pub usable: u64,
+    /// Requests of this station in the last window, and of all that take part, as of their last exchange.
+    pub used: u64,
+    pub used_by_all: u64,
+    pub stations: u64,
+    /// Requests a minute that this station may send now.
+    pub a_minute: u64,
+    /// What the server said is left, if it did and that still holds.
+    pub left: Option<u64>,
+    /// Nothing is sent for so long, because the server asked for that.
+    pub silent_for: Duration,
+    /// How much is used of what is allowed since the server last refused; 100 is all.
+    pub percent: u8,
+}
+
+impl QuotaShown {
+    pub(crate) fn of(view: &QuotaView) -> Self {
+        let others: u64 = view.stations.values().map(|station| station.used).sum();
+        Self {
+            id: view.id.to_string(),
+            requests: view.allowance.requests,
+            per: view.allowance.per,
+            usable: view.allowance.usable(),
+            used: view.used,
+            used_by_all: others.max(view.used),
+            stations: view.stations.len() as u64,
+            a_minute: (view.rate * 60.0).round() as u64,
+            left: view.left,
+            silent_for: view.silent_for,
+            percent: (view.factor * 100.0).round() as u8,
+        }
     }
 }
 

@@ -95,12 +95,17 @@ impl FirmWatch {
         let done = join_all(workers).await;
         *seen = shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut looked = Looked::default();
+        let asked = keys.len() as f64;
         for one in done {
             let one = one?;
             looked.news += one.news;
             looked.requests += one.requests;
             looked.unusable += one.unusable;
         }
+        // Those that are not going on any more are asked about more seldom: they count for less.
+        let (all, active) = self.followed.count();
+        let round = active as f64 + (all - active) as f64 / f64::from(AFTER);
+        looked.whole = (asked > 0.0).then(|| (looked.requests as f64 / asked * round).ceil() as u64);
         self.state_how_far(seat);
         seat.save(&self.station, false).await?;
         Ok(looked)

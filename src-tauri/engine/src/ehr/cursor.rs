@@ -15,6 +15,7 @@ use crate::{
     key::RecordKey,
     lease::HeldLease,
     ledger::{Claim, Commit, Finish, LedgerError, Take},
+    pace::learner::Learner,
     settings::WatchPlan,
 };
 
@@ -24,7 +25,7 @@ const SAVED_EVERY: Duration = Duration::from_secs(30);
 /// Documents on the list of what nobody reads. Older ones stay in the ledger.
 const LISTED: usize = 200;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cursor {
     /// All that the EHR stamped up to then has been taken in, but for what it shows later than was allowed for. Its own time.
     pub(super) watermark: Option<Timestamp>,
@@ -34,6 +35,9 @@ pub(super) struct Cursor {
     pub(super) complete: Option<Timestamp>,
     #[serde(default)]
     pub(super) lateness: Lateness,
+    /// How often something is found, and what a look costs.
+    #[serde(default)]
+    pub(super) learned: Option<Learner>,
     /// When the last complete sweep began, by the EHR's clock.
     #[serde(default)]
     pub(super) swept: Option<Timestamp>,

@@ -134,7 +134,7 @@ impl FirmWatch {
                 None => row.status = DocumentStatus::EnteredInError,
             }
         }
-        let watch = watch_of(&row, self.station.clock.now(), |row| self.serves.classes.of(&row.categories));
+        let watch = watch_of(&row, self.now_there(), |row| self.serves.classes.of(&row.categories));
         let attached = self.followed.attached(&self.station, &self.firm, &watch, terms.since).await?;
         if attached == Attached::Elsewhere {
             return Ok(false);
@@ -150,7 +150,6 @@ impl FirmWatch {
         found: Option<(DocumentWatch, bool)>,
         attached: Attached,
     ) -> Result<bool, Unfinished> {
-        let now = self.station.clock.now();
         let mut after = None;
         let change = |record: &Record| {
             let old = DocumentWatch::parse(&record.state);
@@ -167,7 +166,7 @@ impl FirmWatch {
                 (None, Some(old)) => old,
                 (None, None) => return None,
             };
-            let (finish, notice) = self.decide(&mut watch, attached, now);
+            let (finish, notice) = self.decide(&mut watch, attached);
             let written = (watch.write(), finish, notice);
             after = Some(watch);
             Some(written)
@@ -179,22 +178,26 @@ impl FirmWatch {
         Ok(changed)
     }
 
-    fn decide(&self, watch: &mut DocumentWatch, attached: Attached, now: Timestamp) -> (Finish, Option<Code>) {
+    fn decide(&self, watch: &mut DocumentWatch, attached: Attached) -> (Finish, Option<Code>) {
+        // What is remembered is of the EHR's time, what is due of ours.
+        let (there, now) = (self.now_there(), self.station.clock.now());
         let wait = |not_before, code| Finish::Later { not_before, waits_for: Some(code), attempt: false };
         let patience = later(watch.first_seen, WAITS_FOR_ENCOUNTER);
         let (fate, finish, notice) = match (watch.status, watch.class, attached) {
             (DocumentStatus::EnteredInError | DocumentStatus::Superseded, _, _) => {
-                (Fate::Withdrawn { at: now }, Finish::Done, None)
+                (Fate::Withdrawn { at: there }, Finish::Done, None)
             }
             (DocumentStatus::Current, Kind::Ignored, _) => (Fate::Ignored, Finish::Done, None),
             (DocumentStatus::Current, Kind::Unsorted, _) => (Fate::Unsorted, Finish::Done, Some(Code::Unsorted)),
             (DocumentStatus::Current, _, Attached::Yes) => {
                 if !watch.was_handed(&watch.version) {
-                    watch.hand(now);
+                    watch.hand(there);
                 }
                 (Fate::Waits, wait(now, Code::AwaitsModel), None)
             }
-            (DocumentStatus::Current, _, _) if now < patience => (Fate::Loose, wait(patience, Code::Unattached), None),
+            (DocumentStatus::Current, _, _) if there < patience => {
+                (Fate::Loose, wait(later(now, WAITS_FOR_ENCOUNTER), Code::Unattached), None)
+            }
             (DocumentStatus::Current, _, _) => (Fate::Unattached, Finish::Done, Some(Code::Unattached)),
         };
         watch.fate = fate;
@@ -247,7 +250,7 @@ impl FirmWatch {
                 continue;
             };
             let attached = self.followed.attached(&self.station, &self.firm, &watch, None).await?;
-            if attached == Attached::Yes || self.station.clock.now() >= later(since, WAITS_FOR_ENCOUNTER) {
+            if attached == Attached::Yes || self.now_there() >= later(since, WAITS_FOR_ENCOUNTER) {
                 self.judge(seat, &key, None, attached).await?;
             }
         }

@@ -110,7 +110,11 @@ impl FirmWatch {
 
     /// No record of an encounter is due further ahead, unless a wrong clock wrote it.
     pub(super) fn horizon(&self) -> Duration {
-        self.serves.plan.life.saturating_mul(2) + Duration::from_secs(60 * 60)
+        let plan = &self.serves.plan;
+        match self.manners.reach {
+            Reach::Firm => plan.life.saturating_mul(2) + Duration::from_secs(60 * 60),
+            Reach::Encounters(_) | Reach::Patient => plan.slowest.saturating_mul(2) + Duration::from_secs(60),
+        }
     }
 
     /// Ends the lives that are over.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub(crate) use self::firms::Watchers;
 pub use self::{
-    board::{KindWatched, Listed, Swept, Watching},
+    board::{KindWatched, Listed, QuotaShown, Swept, Watching},
     classify::{Chosen, Class, Classes, Content},
     records::{DocumentWatch, EncounterWatch, Fate, Handed, Life, Why},
 };

@@ -9,7 +9,7 @@ use super::{
     claims::Claims,
     cursor::{Cursor, Seat, earlier, later},
     documents::{Seen, Terms},
-    tempo::Tempo,
+    tempo::{Heard, Tempo},
     walk::{Of, Walk},
     watcher::{FirmWatch, Post},
 };
@@ -44,6 +44,8 @@ enum End {
 pub(super) struct Looked {
     pub(super) news: u64,
     pub(super) requests: u64,
+    /// What a look at everything would have taken; none: nothing was due.
+    pub(super) whole: Option<u64>,
     pub(super) unusable: u64,
 }
 
@@ -204,7 +206,8 @@ impl FirmWatch {
     async fn looks(&self, post: &Post, seat: &Seat, gate: &mut Passage, mut asked: bool) -> Result<End, Fault> {
         let station = &self.station;
         let resource = self.resource(post);
-        let mut tempo = Tempo::new(self.serves.plan);
+        let (learned, last) = seat.with(|cursor| (cursor.learned.clone(), cursor.watermark));
+        let mut tempo = Tempo::new(&self.serves, learned, last);
         let mut before = Before::default();
         let mut failures = 0;
         let mut next = station.clock.elapsed();
@@ -244,7 +247,10 @@ impl FirmWatch {
                 Ok(looked) => {
                     failures = 0;
                     self.answered();
-                    tempo.looked(elapsed, looked.news, looked.requests);
+                    if let Some(requests) = looked.whole {
+                        tempo.looked(elapsed, Heard { now: self.now_there(), found: looked.news, requests });
+                        seat.with(|cursor| cursor.learned = Some(tempo.learned().clone()));
+                    }
                     let every = tempo.interval(elapsed);
                     next = match post {
                         Post::Claims => before.claims.next(self, elapsed, every),
@@ -368,6 +374,7 @@ impl FirmWatch {
             looked.news += news;
         }
         (looked.requests, looked.unusable) = (walk.requests, walk.unusable);
+        looked.whole = Some(walk.requests);
         // Without a clock of the EHR's, what it stamped is all there is to go by; never beyond our own.
         let time = walk.time.or(newest.map(|newest| newest.min(self.station.clock.now())));
         if !seat.held.may_write() {

@@ -165,7 +165,7 @@ impl FirmWatch {
         let board = FirmBoard {
             health: self.health().0.clone(),
             paused: self.serves.paused,
-            quota: self.serves.quota.as_ref().map(ToString::to_string),
+            quota: self.serves.quota.as_ref().map(|quota| quota.id().to_string()),
             sweep_every: plan.sweep_every,
             kinds: self.posts().iter().map(kind).collect(),
             encounters: 0,

@@ -16,6 +16,7 @@ mod queue;
 pub use audit::MemoryAudit;
 pub use clinic::MemoryClinic;
 pub use clock::FakeClock;
+pub use ehr::{FakeEhr, MemoryEhr, Meter, Walking, document};
 pub use faulty::{FaultyLedger, Trouble};
 pub use fhir::MemoryFhir;
 pub use ledger::MemoryLedger;

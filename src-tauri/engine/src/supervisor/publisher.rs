@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Supervisor;
 use crate::{
     connection::Side,
+    ehr::QuotaShown,
     error::Fault,
     journal::{Journal, Latency, SLEPT, Since},
     server_clock::{self, Server, Steady, WrongClock},
@@ -118,6 +119,7 @@ impl Supervisor {
             })
             .collect();
         next.watching = self.watchers.station.board.show(elapsed);
+        next.quotas = self.quotas.iter().map(|quota| QuotaShown::of(&quota.view())).collect();
         // Figures that could not be read stay what they were; the verdict sees how old they are.
         if let Ok(Ok((survey, depth))) = figures {
             // Where the queue only estimates, there may be more as long as the last receive brought something.
