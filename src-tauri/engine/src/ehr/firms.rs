@@ -198,7 +198,7 @@ impl Watchers {
                     if definition.stations.is_empty() {
                         continue;
                     }
-                    match factory.connect(&firm, &definition.text) {
+                    match factory.connect(&firm, &definition.text).await {
                         Ok(mut serves) => {
                             if let Some(known) = known {
                                 known.retire();

@@ -75,7 +75,7 @@ impl<'a> Walk<'a> {
             Some(_) if empty && self.ehr.manners().trailing_page => self.over = true,
             Some(next) => {
                 if !self.met.insert(next.0.clone()) || self.requests >= PAGES {
-                    let fault = Fault::new(Class::Retry, Code::BadAnswer).vendor("a list of pages without an end");
+                    let fault = Fault::new(Class::Retry, Code::EndlessPages);
                     return Err(Unfinished::Fault(fault));
                 }
                 self.next = Some(next);

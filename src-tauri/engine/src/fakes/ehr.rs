@@ -69,7 +69,9 @@ impl MemoryEhr {
     fn stamp(&self) -> Timestamp {
         let now = self.clock.now();
         // Such servers stamp whole seconds.
-        let whole = |at: Timestamp| at.round(Rounded::Second).map_or(at, |whole| if whole > at { before(whole) } else { whole });
+        let whole = |at: Timestamp| {
+            at.round(Rounded::Second).map_or(at, |whole| if whole > at { before(whole) } else { whole })
+        };
         if self.manners.by_day { whole(now) } else { now }
     }
 
@@ -173,7 +175,7 @@ impl MemoryEhr {
         let by_day = self.manners.by_day;
         let rows = rows.into_iter().map(|(row, _)| (order(by_day, row.last_updated, row.id.as_str()), row)).collect();
         let (rows, next) = self.page(rows, page, self.manners.encounters_page)?;
-        Ok(Encounters { rows, unusable: 0, next, server_time: Some(self.clock.now()) })
+        Ok(Encounters { rows, unusable: 0, ahead: 0, next, server_time: Some(self.clock.now()) })
     }
 
     fn list_documents(
@@ -193,11 +195,11 @@ impl MemoryEhr {
             _ => false,
         };
         let rows = self.documents_shown().into_iter().map(|(row, _)| row);
-        let rows = rows.filter(|row| row.resource == *resource && wished(row)).map(|row| {
-            (order(self.manners.by_day, row.last_updated.unwrap_or(Timestamp::MIN), row.id.as_str()), row)
-        });
+        let rows = rows
+            .filter(|row| row.resource == *resource && wished(row))
+            .map(|row| (order(self.manners.by_day, row.last_updated.unwrap_or(Timestamp::MIN), row.id.as_str()), row));
         let (rows, next) = self.page(rows.collect(), page, self.manners.documents_page)?;
-        Ok(Documents { rows, unusable: 0, next, server_time: Some(self.clock.now()) })
+        Ok(Documents { rows, unusable: 0, ahead: 0, next, server_time: Some(self.clock.now()) })
     }
 
     /// As it is, whatever searches show.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 mod audit;
 mod clinic;
 mod clock;
+mod ehr;
 mod faulty;
 mod fhir;
 mod ledger;
