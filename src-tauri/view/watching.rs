@@ -3,7 +3,7 @@
 
 use engine::{
     connection::Health,
-    ehr::{self, Fate, Life},
+    ehr::{self, Fate, Life, QuotaShown},
     error::Code,
     snapshot::Snapshot,
 };
@@ -76,7 +76,7 @@ pub struct QuotaLine {
     /// Requests in the last window, and how many there may be.
     pub used: u64,
     pub limit: u64,
-    /// "of 750 requests a minute, shared with desk-2".
+    /// "of 750 requests in the last 60 s, by 3 stations".
     pub sentence: String,
     /// "The EHR asked for silence until 10:42:31. It goes on by itself."
     pub waits: Option<String>,
@@ -129,7 +129,28 @@ pub fn watching(watched: &[Watched], snapshot: Option<&Snapshot>, context: &Cont
     });
     let known = snapshot.watching.iter().map(|firm| firm.encounters + firm.documents + firm.listed.len() as u64);
     let more = known.sum::<u64>().saturating_sub(rows.len() as u64);
-    Watching { clinics, quotas: Vec::new(), rows, more }
+    let quotas = snapshot.quotas.iter().map(|quota| self::quota(quota, context)).collect();
+    Watching { clinics, quotas, rows, more }
+}
+
+fn quota(quota: &QuotaShown, context: &Context<'_>) -> QuotaLine {
+    let silent = Some(quota.silent_for).filter(|silent| !silent.is_zero());
+    let until = silent.and_then(|silent| context.now.checked_add(silent).ok());
+    QuotaLine {
+        name: quota.id.clone(),
+        used: quota.used_by_all,
+        limit: quota.usable,
+        sentence: words::quota_of(quota),
+        waits: until.map(|until| words::quota_silent(until, context.zone)),
+        details: context.details([
+            ("Published limit", Some(format!("{} in {}", quota.requests, words::long(quota.per)))),
+            ("This station's requests in the last window", Some(quota.used.to_string())),
+            ("This station may send a minute", Some(quota.a_minute.to_string())),
+            ("Stations that share it", Some(quota.stations.to_string())),
+            ("Left, as the EHR says", quota.left.map(|left| left.to_string())),
+            ("Used of what is allowed, in percent", (quota.percent < 100).then(|| quota.percent.to_string())),
+        ]),
+    }
 }
 
 fn clinic(firm: &ehr::Watching, snapshot: &Snapshot, context: &Context<'_>) -> WatchedClinic {

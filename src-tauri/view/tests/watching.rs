@@ -161,6 +161,34 @@ fn how_far_a_list_is_complete_is_said_for_each_kind() {
 }
 
 #[test]
+fn a_quota_is_told_in_requests_and_its_silence_as_a_wait() {
+    let quota = ehr::QuotaShown {
+        id: "modmed".to_owned(),
+        requests: 1250,
+        per: Duration::from_secs(60),
+        usable: 750,
+        used: 400,
+        used_by_all: 612,
+        stations: 2,
+        a_minute: 420,
+        left: None,
+        silent_for: Duration::from_secs(31),
+        percent: 50,
+    };
+    let (about, names, zone) = (about(), names(), zone());
+    let line = |quota: ehr::QuotaShown| {
+        let snapshot = but(|snapshot| snapshot.quotas = vec![quota]);
+        watching(&[], Some(&snapshot), &context(Role::It, &about, &names, &zone)).quotas.remove(0)
+    };
+    let shown = line(quota.clone());
+    assert_eq!((shown.used, shown.limit), (612, 750));
+    assert_eq!(shown.sentence, "of 750 requests in the last 60 s, by this station and another");
+    assert_eq!(shown.waits.as_deref(), Some("The EHR asked for silence until 10:42:31. It goes on by itself."));
+    let alone = line(ehr::QuotaShown { stations: 1, silent_for: Duration::ZERO, ..quota });
+    assert_eq!((alone.sentence.as_str(), alone.waits), ("of 750 requests in the last 60 s", None));
+}
+
+#[test]
 fn what_was_found_stands_first_and_what_is_over_is_not_shown() {
     let now = at("2026-03-02T15:41:00Z");
     let watched = [

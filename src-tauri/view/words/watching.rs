@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use engine::{ehr::Class, error::Code, key::StationId, ports::EncounterStatus};
+use engine::{
+    ehr::{Class, QuotaShown},
+    error::Code,
+    key::StationId,
+    ports::EncounterStatus,
+};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{clock, long, sentence};
@@ -54,6 +59,23 @@ pub fn not_watched(code: Code, since: Option<Timestamp>, zone: &TimeZone) -> Str
 
 pub fn watch_silent(silent: Duration) -> String {
     format!("No look at this EHR has come to an end for {}. What arrives meanwhile is found afterwards.", long(silent))
+}
+
+/// What follows the number of requests that were made.
+pub fn quota_of(quota: &QuotaShown) -> String {
+    let shared = match quota.stations {
+        0 | 1 => String::new(),
+        2 => ", by this station and another".to_owned(),
+        stations => format!(", by {stations} stations"),
+    };
+    format!("of {} requests in the last {}{shared}", quota.usable, long(quota.per))
+}
+
+pub fn quota_silent(until: Timestamp, zone: &TimeZone) -> String {
+    format!(
+        "The EHR asked for silence until {}. It goes on by itself.",
+        until.to_zoned(zone.clone()).strftime("%H:%M:%S")
+    )
 }
 
 pub fn visit(status: EncounterStatus) -> &'static str {

@@ -434,7 +434,7 @@ export type QuotaLine = { name: string,
  */
 used: number, limit: number, 
 /**
- * "of 750 requests a minute, shared with desk-2".
+ * "of 750 requests in the last 60 s, by 3 stations".
  */
 sentence: string, 
 /**

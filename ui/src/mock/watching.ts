@@ -43,7 +43,7 @@ export function watching(now: number, clinics: number, empty: boolean): Watching
       (a, b) => WORST.indexOf(a.state) - WORST.indexOf(b.state),
     ),
     quotas: [
-      { name: 'modmed', used: 612, limit: 750, sentence: 'of 750 requests in the last minute, shared with exam-room-2', waits: clinics > 2 ? 'The EHR asked for silence until 10:42:31. It goes on by itself.' : null, details: [{ name: 'Published limit', value: '1250 a minute' }] },
+      { name: 'modmed', used: 612, limit: 750, sentence: 'of 750 requests in the last 60 s, by this station and another', waits: clinics > 2 ? 'The EHR asked for silence until 10:42:31. It goes on by itself.' : null, details: [{ name: 'Published limit', value: '1250 a minute' }] },
     ],
     rows,
     more: 0,
