@@ -93,9 +93,12 @@ impl Grants {
         serde_json::to_string(self).expect("numbers and names")
     }
 
-    /// The station takes part no longer.
+    /// The station needs its share no longer. Its slot is its own until it is overdue: it may have something to finish.
     pub(super) fn leave(&mut self, station: &StationId) {
-        self.stations.remove(station);
+        self.beat += 1;
+        if let Some(entry) = self.stations.get_mut(station) {
+            *entry = Entry { beat: self.beat, share: 0, want: 0.0, used: entry.used };
+        }
     }
 
     /// Sees who is dead, and settles what `ask.station` has from now on. Answers with its share and how many are alive.

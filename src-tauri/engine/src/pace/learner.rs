@@ -3,7 +3,8 @@
 //! The rate is a product: so many changes a second at this hour of the day, times how much of that this day of the week has. Both are
 //! Gamma-Poisson estimates, each with what is known more broadly as its prior: the hour begins with the rate of all hours, that with what the
 //! firm's plan expects, and a day of the week with an ordinary day. Old times weigh less and less. On top comes a boost after each change
-//! that was found, which lasts some minutes, as large as changes were seen to come in bursts.
+//! that was found, which lasts some minutes, as large as changes were seen to come in bursts: each is put down to the hour and to those before
+//! it in the proportion in which both were to be expected.
 //!
 //! Hours and days are UTC: what matters is that they come round.
 
@@ -45,7 +46,7 @@ const DAY_MEMORY: f64 = 6.0 * DAY;
 /// How long a change echoes.
 const ECHO: f64 = 120.0;
 /// Before anything is known, so many follow on each change, ...
-const ECHOES: f64 = 0.2;
+const ECHOES: f64 = 0.1;
 /// ... as if so many changes had shown that.
 const ECHOES_PRIOR: f64 = 5.0;
 const MOST_ECHOES: f64 = 0.9;
@@ -64,7 +65,7 @@ pub struct Learner {
     all: Seen,
     hours: [Seen; 24],
     days: [Seen; 7],
-    /// Changes beyond what was expected, and changes that they may have followed on.
+    /// Changes that followed on others, as far as that can be told, and changes that they may have followed on.
     echoes: Seen,
     /// Changes that still echo, ...
     echoing: f32,
@@ -146,24 +147,31 @@ impl Learner {
         }
         let pieces = (span / PIECE).ceil();
         let step = span / pieces;
-        let starts: Vec<_> = (0..pieces as u64)
+        // As far as is known before this look.
+        let parts: Vec<_> = (0..pieces as u64)
             .filter_map(|piece| since.checked_add(Duration::from_secs_f64(step * piece as f64)).ok())
+            .map(|start| (start, self.base(start) * step))
             .collect();
-        let expected: f64 = starts.iter().map(|start| self.base(*start) * step).sum();
+        let expected: f64 = parts.iter().map(|(_, expected)| expected).sum();
         let before = self.echoing(since);
         let could = before * (1.0 - (-span / ECHO).exp());
         let of_base = expected / (expected + self.echoes() * could).max(LEAST);
-        for start in starts {
+        for (start, part) in parts {
             let (hour, day) = place(start);
             let (rate, relative) = (self.hour(hour), self.day(day));
             // What was found is spread as it was to be expected.
-            let found = found as f64 * of_base * (rate * relative * step) / expected.max(LEAST);
-            self.days[day].add(found, rate * step, (-step / DAY_MEMORY).exp());
+            let found = found as f64 * of_base * part / expected.max(LEAST);
+            // What is not yet known of the hour says nothing of the day.
+            let known = f64::from(self.hours[hour].1);
+            let known = known / (known + HOUR);
+            self.days[day].add(found * known, rate * step * known, (-step / DAY_MEMORY).exp());
             self.hours[hour].add(found, relative * step, (-step / HOUR_MEMORY).exp());
             self.all.add(found, step, (-step / MEMORY).exp());
         }
-        self.echoes.add(found as f64 - expected, could, (-span / MEMORY).exp());
-        self.echoing = (before * (-span / ECHO).exp() + found as f64) as f32;
+        self.echoes.add(found as f64 * (1.0 - of_base), could, (-span / MEMORY).exp());
+        // What was found was made at any time since the last look.
+        let faded = (1.0 - (-span / ECHO).exp()) * ECHO / span;
+        self.echoing = (before * (-span / ECHO).exp() + found as f64 * faded) as f32;
         self.at = Some(now);
     }
 }

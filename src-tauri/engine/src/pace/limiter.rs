@@ -16,6 +16,10 @@ use crate::ports::Said;
 const LEAST_FACTOR: f64 = 1.0 / 16.0;
 /// What comes back of the whole in a second.
 const RETURN: f64 = 0.05 / 60.0;
+/// A refusal is weather where no more than this part of the last window was refused, ...
+const WEATHER: f64 = 0.1;
+/// ... and the server asks for no more than this part of a window. Else somebody uses the key beside us, or the quota is not what we think.
+const SHORT: u32 = 4;
 /// A server that refuses and does not say for how long is asked again after this at the latest.
 const LONGEST_GUESS: Duration = Duration::from_secs(60 * 60);
 /// Over what time the use by others than polls is averaged.
@@ -46,6 +50,8 @@ pub(super) struct Limiter {
     waits_until: Duration,
     /// How much is used of what is allowed, since the server refused.
     factor: f64,
+    /// Since a refusal that was weather: half of everything, which returns in a sixth of a window.
+    dip: Option<Duration>,
     /// Refusals that others do not know of yet.
     untold: u64,
     silence: u64,
@@ -58,7 +64,15 @@ pub(super) struct Limiter {
     at: Duration,
     /// Requests a second of others than polls.
     aside: f64,
-    sent: VecDeque<(u64, u64)>,
+    sent: VecDeque<Sent>,
+}
+
+/// In one part of a window.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    part: u64,
+    permits: u64,
+    refused: u64,
 }
 
 fn signed(span: Duration) -> i64 {
@@ -75,6 +89,7 @@ impl Limiter {
             full: false,
             waits_until: now + TERM,
             factor: 1.0,
+            dip: None,
             untold: 0,
             silence: 0,
             silent_until: now,
@@ -96,9 +111,16 @@ impl Limiter {
             Some((_, rate, until)) if at < until => (rate / self.parts.limit).min(1.0),
             _ => 1.0,
         };
-        let scale = self.factor * cap;
+        let scale = self.factor * cap * self.dip(at);
         let share = if at < self.ends { f64::from(self.share) / f64::from(WHOLE) } else { 0.0 };
         (share * self.parts.pool * scale, self.parts.slot * scale)
+    }
+
+    /// What is left since the last refusal that was weather: 1 is all.
+    fn dip(&self, at: Duration) -> f64 {
+        let Some(since) = self.dip else { return 1.0 };
+        let back = at.saturating_sub(since).as_secs_f64() / (self.allowance.per / 6).as_secs_f64().max(1e-3);
+        (0.5 + back / 2.0).min(1.0)
     }
 
     /// Fills up to now. Whatever changes a rate is preceded by this.
@@ -173,14 +195,20 @@ impl Limiter {
         if !for_poll {
             self.aside += 1.0 / MEMORY;
         }
+        self.note().permits += 1;
+    }
+
+    /// Where what happens now is noted.
+    fn note(&mut self) -> &mut Sent {
         let part = self.part(self.at);
-        match self.sent.back_mut() {
-            Some(last) if last.0 == part => last.1 += 1,
-            _ => self.sent.push_back((part, 1)),
-        }
-        while self.sent.front().is_some_and(|first| first.0 + u64::from(PARTS) <= part) {
+        while self.sent.front().is_some_and(|first| first.part + u64::from(PARTS) <= part) {
             self.sent.pop_front();
         }
+        if self.sent.back().is_none_or(|last| last.part != part) {
+            self.sent.push_back(Sent { part, permits: 0, refused: 0 });
+        }
+        let last = self.sent.len() - 1;
+        &mut self.sent[last]
     }
 
     fn part(&self, at: Duration) -> u64 {
@@ -188,10 +216,21 @@ impl Limiter {
         u64::try_from(at.as_millis() / length).unwrap_or(u64::MAX)
     }
 
+    fn last_window(&self) -> impl Iterator<Item = &Sent> {
+        let now = self.part(self.at);
+        self.sent.iter().filter(move |sent| sent.part + u64::from(PARTS) > now)
+    }
+
     /// Sent within the last window.
     pub(super) fn used(&self) -> u64 {
-        let now = self.part(self.at);
-        self.sent.iter().filter(|(part, _)| part + u64::from(PARTS) > now).map(|(_, sent)| sent).sum()
+        self.last_window().map(|sent| sent.permits).sum()
+    }
+
+    /// Whether a refusal that asks for a silence of `wait` may be a passing one.
+    fn is_weather(&self, wait: Duration) -> bool {
+        let refused: u64 = self.last_window().map(|sent| sent.refused).sum();
+        let few = refused as f64 <= (self.used() as f64 * WEATHER).max(1.0);
+        few && wait <= self.allowance.per / SHORT
     }
 
     /// What polls may use of it, in requests a second, whatever the server is silent for.
@@ -206,7 +245,7 @@ impl Limiter {
     }
 
     pub(super) fn factor(&self) -> f64 {
-        self.factor
+        self.factor * self.dip(self.at)
     }
 
     /// What the server said is left, if that still holds.
@@ -227,16 +266,19 @@ impl Limiter {
                 false
             }
             Said::Refused { after, server_time } => {
-                // What was under way when the first refusal came is refused for the same reason.
-                let news = self.silent_for().is_zero();
-                if news {
-                    self.factor = (self.factor / 2.0).max(LEAST_FACTOR);
-                }
                 let wait = after.unwrap_or_else(|| self.guess(server_time));
+                self.note().refused += 1;
+                // What was under way when the first refusal came is refused for the same reason.
+                if self.silent_for().is_zero() {
+                    if self.is_weather(wait) {
+                        self.dip = self.dip.filter(|_| self.dip(self.at) < 1.0).or(Some(self.at + wait));
+                    } else {
+                        self.factor = (self.factor / 2.0).max(LEAST_FACTOR);
+                    }
+                }
                 let until = self.at + wait;
-                let longer = until > self.silent_until;
+                self.untold += u64::from(until > self.silent_until);
                 self.silent_until = self.silent_until.max(until);
-                self.untold += u64::from(news || longer);
                 self.untold > 0
             }
         }

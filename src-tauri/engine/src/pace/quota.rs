@@ -25,8 +25,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// When one that takes no part is told to ask again.
 const SHUT_OUT: Duration = Duration::from_secs(60);
-/// Of what polls may use, the part for which they are scheduled: what is left lets a late one catch up.
-const SCHEDULED: f64 = 0.98;
+/// Looks are scheduled for a little more than polls may use. So one is always waiting, nothing of the quota is lost between two, and those
+/// that came due at once are spread by the line they wait in.
+const SCHEDULED: f64 = 1.06;
 
 /// One API key, and what this station may use of it.
 #[derive(Debug)]

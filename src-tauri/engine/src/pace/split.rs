@@ -37,23 +37,36 @@ impl Load {
 
 /// Looks a second for each.
 pub fn split(budget: f64, loads: &[Load]) -> Vec<f64> {
-    let at = |scale: f64| loads.iter().map(move |load| (load.ideal() * scale).clamp(load.bounds().0, load.bounds().1));
-    let cost = |scale: f64| at(scale).zip(loads).map(|(looks, load)| looks * load.cost).sum::<f64>();
+    struct One {
+        ideal: f64,
+        least: f64,
+        most: f64,
+        cost: f64,
+    }
+    let all: Vec<_> = loads
+        .iter()
+        .map(|load| {
+            let (least, most) = load.bounds();
+            One { ideal: load.ideal(), least, most, cost: load.cost }
+        })
+        .collect();
+    let looks = |one: &One, scale: f64| (one.ideal * scale).clamp(one.least, one.most);
+    let cost = |scale: f64| all.iter().map(|one| looks(one, scale) * one.cost).sum::<f64>();
     let floor = cost(0.0);
     if floor >= budget {
         // Not even the slowest pace can be kept: everybody is as much too late.
         let part = if floor > 0.0 { budget / floor } else { 0.0 };
-        return at(0.0).map(|looks| looks * part).collect();
+        return all.iter().map(|one| one.least * part).collect();
     }
     let (mut low, mut high) = (0.0, 1.0);
     while cost(high) < budget && high < 1e12 {
         (low, high) = (high, high * 4.0);
     }
-    for _ in 0..64 {
+    for _ in 0..48 {
         let middle = f64::midpoint(low, high);
         if cost(middle) < budget { low = middle } else { high = middle }
     }
-    at(low).collect()
+    all.iter().map(|one| looks(one, low)).collect()
 }
 
 /// The least mean delay in seconds that any schedule can have with this budget, if changes come at random (Poisson) at these rates
