@@ -92,7 +92,7 @@ impl World {
         };
         let meter = Arc::new(Meter::default());
         let credentials = Credentials::ClientSecret(Secret::new(secret));
-        let ehr = EhrClient::new(config, credentials, meter.clone(), FakeClock::at(at(0))).unwrap();
+        let ehr = EhrClient::new(config, credentials, meter.clone(), None, FakeClock::at(at(0))).unwrap();
         Self { server, ehr, meter }
     }
 

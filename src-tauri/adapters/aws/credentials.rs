@@ -98,7 +98,7 @@ impl Source {
         Self(Arc::new(Inner { keys, role, kept: Mutex::default(), refusals: AtomicU64::default() }))
     }
 
-    fn refused(&self) {
+    pub(super) fn refused(&self) {
         self.0.refusals.fetch_add(1, Ordering::Relaxed);
         if let Some((whose, ..)) = &self.0.role {
             whose.refused();

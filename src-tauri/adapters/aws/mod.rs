@@ -91,12 +91,22 @@ impl Account {
 
     /// Whether there are credentials to sign with.
     pub(super) async fn identified(&self) -> Result<(), Fault> {
-        match self.source.credentials().await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                Err(errors::of_credentials(&error).unwrap_or_else(|| Fault::new(Class::Stop, Code::CredentialsMissing)))
-            }
-        }
+        self.credentials().await.map(drop)
+    }
+
+    /// Credentials to sign with.
+    ///
+    /// # Errors
+    /// `CredentialsMissing`, or why they could not be had.
+    pub async fn credentials(&self) -> Result<aws_credential_types::Credentials, Fault> {
+        self.source.credentials().await.map_err(|error| {
+            errors::of_credentials(&error).unwrap_or_else(|| Fault::new(Class::Stop, Code::CredentialsMissing))
+        })
+    }
+
+    /// AWS does not take them: they are asked for anew.
+    pub fn refused(&self) {
+        self.source.refused();
     }
 
     /// Notes what AWS's clock says beside this one.

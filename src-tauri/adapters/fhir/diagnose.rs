@@ -9,7 +9,7 @@ use engine::{
 use reqwest::StatusCode;
 use serde_json::Value as Json;
 
-use super::{Asking, Call, FhirClient};
+use super::{Access, Asking, Call, FhirClient};
 use crate::adapters::{doctor::Step, transport::is_loopback};
 
 const NAME: &str = "name";
@@ -69,7 +69,7 @@ impl FhirClient {
         let answer = match self.url("metadata") {
             Ok(url) => {
                 let call = Call::Get(url);
-                self.send(&call, self.request(&call), Asking::WORK).await
+                self.send(&call, None, Asking::WORK).await
             }
             Err(fault) => Err(fault),
         };
@@ -98,7 +98,9 @@ impl FhirClient {
 
     async fn sign_in_step(&self) -> Step {
         match self.probe().await {
-            Ok(()) if self.tokens.is_none() => Step::passed(SIGN_IN, "none is configured, and a search went through"),
+            Ok(()) if matches!(self.access, Access::Anybody) => {
+                Step::passed(SIGN_IN, "none is configured, and a search went through")
+            }
             Ok(()) => Step::passed(SIGN_IN, "a token was granted, and a search with it went through"),
             Err(fault) => {
                 let advice = match (fault.code, fault.subject.as_deref()) {

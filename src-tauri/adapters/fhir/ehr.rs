@@ -20,7 +20,7 @@ use engine::{
     key::{ResourceId, ResourceType},
     ports::{
         Budget, Category, Clock, Coding, Document, DocumentStatus, Documents, Ehr, Encounter, EncounterStatus,
-        Encounters, FhirServer, Manners, PageToken, Purpose, Reach, Wish,
+        Encounters, FhirServer, Manners, PageToken, Purpose, Reach, Vault, Wish,
     },
     server_clock::Heard,
 };
@@ -29,7 +29,7 @@ use reqwest::StatusCode;
 use serde_json::{Value as Json, json};
 
 use super::{
-    Asking, Call, Credentials, FhirClient, FhirConfig, concerning, content_version,
+    Access, Asking, Call, Credentials, FhirClient, FhirConfig, concerning, content_version,
     flavour::piped,
     outcome::Asked,
     search::{Question, Row, Walked, instant},
@@ -72,7 +72,7 @@ pub struct EhrClient {
 }
 
 impl EhrClient {
-    /// Nothing is sent yet. Each request asks `budget` first.
+    /// Nothing is sent yet. Each request asks `budget` first; what a sign-in grants is kept in `vault` for all stations.
     ///
     /// # Errors
     /// As [`FhirClient::new`], and `Stop` on `api_key`.
@@ -80,6 +80,7 @@ impl EhrClient {
         config: EhrConfig,
         credentials: Credentials,
         budget: Arc<dyn Budget>,
+        vault: Option<Arc<dyn Vault>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Fault> {
         let EhrConfig { fhir, reach, categories, api_key, zone } = config;
@@ -88,6 +89,9 @@ impl EhrClient {
         let mut client = FhirClient::new(fhir, credentials, clock)?;
         if let Some(key) = &api_key {
             client = client.with_api_key(key)?;
+        }
+        if let Access::Bearer(tokens) = client.access {
+            client.access = Access::Bearer(tokens.shared(vault).counted(&budget, client.api_key.as_ref()));
         }
         let client = FhirClient { budget, zone, ..client };
         Ok(Self {

@@ -40,15 +40,15 @@ use engine::{
 };
 use jiff::{Timestamp, tz::TimeZone};
 use reqwest::{
-    Method, RequestBuilder, StatusCode,
+    Method, Request, RequestBuilder, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use auth::Tokens;
-pub use auth::{Credentials, SecretIn, SignIn};
+pub use auth::{Credentials, SecretIn, SignIn, signer};
+use auth::{Door, Token, Tokens, signer::Signer};
 pub use ehr::{EhrClient, EhrConfig};
 pub use flavour::Flavour;
 use outcome::{Answer, Asked};
@@ -95,7 +95,7 @@ pub struct FhirClient {
     flavour: &'static Flavour,
     page: u32,
     probe: ResourceType,
-    tokens: Option<Tokens>,
+    access: Access,
     server_clock: ServerClock,
     clock: Arc<dyn Clock>,
     trust: Trust,
@@ -108,6 +108,13 @@ pub struct FhirClient {
     /// Goes with every request, as `x-api-key`.
     api_key: Option<HeaderValue>,
     zone: TimeZone,
+}
+
+/// What lets a request in.
+enum Access {
+    Anybody,
+    Bearer(Tokens),
+    Signed(Signer),
 }
 
 /// One call, so that it can be sent a second time with another token.
@@ -139,14 +146,23 @@ impl FhirClient {
             return Err(Fault::new(Class::Stop, Code::Rejected).on("sign_in").vendor(what));
         }
         let http = transport::build(transport::client(&base, &config.trust)?.timeout(config.timeout))?;
-        let tokens = Tokens::new(&config.sign_in, credentials, &config.trust, config.timeout, Arc::clone(&clock))?;
+        let access = match (&config.sign_in, credentials) {
+            (SignIn::Nobody, _) => Access::Anybody,
+            (SignIn::Aws { region }, Credentials::Aws(account)) => {
+                Access::Signed(Signer::new(account, region, clock.clone()))
+            }
+            (sign_in, credentials) => {
+                let door = Door { base: &base, trust: &config.trust, timeout: config.timeout };
+                Access::Bearer(Tokens::new(sign_in, credentials, &door, clock.clone())?)
+            }
+        };
         Ok(Self {
             http,
             base,
             flavour: config.flavour,
             page: config.page.unwrap_or(config.flavour.page).clamp(1, config.flavour.max_page),
             probe: config.probe,
-            tokens,
+            access,
             server_clock: ServerClock::new(clock.clone()),
             clock,
             trust: config.trust,
@@ -174,21 +190,46 @@ impl FhirClient {
     /// Sends a call with the token of the day; a token that is refused is replaced once.
     async fn call(&self, call: &Call, asking: Asking) -> Result<Answer, Fault> {
         self.check_hold()?;
-        let Some(tokens) = &self.tokens else {
-            self.budget.permit(asking.purpose).await?;
-            return self.send(call, self.request(call), asking).await;
+        let tokens = match &self.access {
+            Access::Anybody => {
+                self.budget.permit(asking.purpose).await?;
+                return self.send(call, None, asking).await;
+            }
+            Access::Signed(signer) => {
+                self.budget.permit(asking.purpose).await?;
+                let answer = self.send(call, None, asking).await?;
+                if !signer.was_early_or_late(&answer) {
+                    return Ok(answer);
+                }
+                self.budget.permit(asking.purpose).await?;
+                return self.send(call, None, asking).await;
+            }
+            Access::Bearer(tokens) => tokens,
         };
         // A sign-in takes its time, and a permit is for now; while it is waited for, a token may come to its end.
         tokens.token().await?;
         self.budget.permit(asking.purpose).await?;
         let token = tokens.token().await?;
-        let answer = self.send(call, self.request(call).header(AUTHORIZATION, token.header.clone()), asking).await?;
+        let answer = self.send(call, Some(&token), asking).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
         let token = tokens.replace(&token).await?;
         self.budget.permit(asking.purpose).await?;
-        self.send(call, self.request(call).header(AUTHORIZATION, token.header), asking).await
+        self.send(call, Some(&token), asking).await
+    }
+
+    /// With its token or its signature.
+    async fn ready(&self, call: &Call, token: Option<&Token>) -> Result<Request, Fault> {
+        let mut request = self.request(call);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token.header.clone());
+        }
+        let mut request = request.build().map_err(|_| Fault::new(Class::Stop, Code::Rejected).on("base_url"))?;
+        if let Access::Signed(signer) = &self.access {
+            signer.sign(&mut request).await?;
+        }
+        Ok(request)
     }
 
     fn request(&self, call: &Call) -> RequestBuilder {
@@ -211,7 +252,8 @@ impl FhirClient {
         if self.flavour.strict { request.header("prefer", "handling=strict") } else { request }
     }
 
-    async fn send(&self, call: &Call, request: RequestBuilder, asking: Asking) -> Result<Answer, Fault> {
+    async fn send(&self, call: &Call, token: Option<&Token>, asking: Asking) -> Result<Answer, Fault> {
+        let request = self.ready(call, token).await?;
         let writes = matches!(call, Call::Write(_));
         // The error itself is dropped: it holds the URL.
         let failed = |error: reqwest::Error| match NoAnswer::of(&error) {
@@ -219,7 +261,7 @@ impl FhirClient {
             lost => lost.fault(),
         };
         let asked = self.server_clock.asked();
-        let mut response = request.send().await.map_err(failed)?;
+        let mut response = self.http.execute(request).await.map_err(failed)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {

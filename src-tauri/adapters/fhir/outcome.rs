@@ -77,6 +77,19 @@ impl Answer {
         worst_issue(&self.body).as_deref() == Some(code)
     }
 
+    /// AWS's name of an error, without the namespace that its protocol may put around it.
+    fn aws_error(&self) -> Option<&str> {
+        let name = self.headers.get("x-amzn-errortype")?.to_str().ok()?;
+        name.split(':').next()?.rsplit('#').next()
+    }
+
+    /// Whether AWS does not know who signed, or calls the signature wrong.
+    pub(super) fn refuses_signature(&self) -> bool {
+        let known = ["UnrecognizedClient", "InvalidSignature", "IncompleteSignature", "InvalidClientTokenId"];
+        let expired = ["ExpiredToken", "MissingAuthenticationToken", "SignatureDoesNotMatch", "RequestExpired"];
+        self.aws_error().is_some_and(|name| known.iter().chain(&expired).any(|word| name.starts_with(word)))
+    }
+
     /// What an answer other than success means.
     pub(super) fn fault(&self, asked: Asked, now: Timestamp) -> Fault {
         let status = self.status.as_u16();
@@ -84,6 +97,10 @@ impl Answer {
         let code = outcome.as_deref().unwrap_or_default();
         let blame = if asked == Asked::Read { Class::Permanent } else { Class::Stop };
         let (class, meaning) = match status {
+            400 | 403 if self.refuses_signature() => (Class::Stop, Code::SignInRefused),
+            400 if self.aws_error().is_some_and(|name| name.starts_with("Throttling")) => {
+                (Class::Wait(self.wait(now)), Code::Throttled)
+            }
             401 => (Class::Stop, Code::SignInRefused),
             408 => (Class::Retry, Code::TimedOut),
             423 | 425 | 429 => (Class::Wait(self.wait(now)), Code::Throttled),
