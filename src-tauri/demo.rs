@@ -95,9 +95,10 @@ async fn demo(args: DemoArgs, data: &Path, desk: Option<Desk>) -> Result<bool, B
     let mut clinic = clinic::Clinic::start(args.seed, args.patients).await?;
     let file = clinic.configure(data)?;
     let config = Config::read(&file)?;
-    let connected = Connected::all(&config, &clinic.secrets().await?, &clock).await?;
+    let secrets = Arc::new(clinic.secrets().await?);
+    let connected = Connected::all(&config, &*secrets, &clock).await?;
     let key = ClinicKey::generate();
-    let relay = Relay::start(&config, data, &key, &connected, clock).await?;
+    let relay = Relay::start(&config, data, &key, &connected, secrets, clock).await?;
     clinic.prove_keys(&relay, &connected[0], &config).await?;
     let stop = CancellationToken::new();
     let server = Server::bind(data)?;

@@ -2,7 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "time and chance enter here")]
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+pub(crate) mod ehr;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use engine::{
     chance::Chance,
@@ -12,11 +18,12 @@ use engine::{
     keys::ClinicKey,
     ledger::Owner,
     ports::{Clock, FirmPorts, Message, Queue},
-    settings::{Firm, Settings},
+    settings::{Clinics, Firm, Settings},
     supervisor::{Engine, Handle, Shared},
 };
 use tokio::task::JoinSet;
 
+use self::ehr::Ehrs;
 use crate::{
     account,
     adapters::{
@@ -194,14 +201,17 @@ pub struct Base {
     lock: RelayLock,
     owner: Owner,
     key: ClinicKey,
+    secrets: Arc<dyn Secrets>,
     clock: Arc<dyn Clock>,
 }
 
 impl Base {
+    /// `secrets` are those of EHRs that are watched.
     pub async fn lay(
         config: &Config,
         data: &Path,
         key: &ClinicKey,
+        secrets: Arc<dyn Secrets>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, WiringError> {
         let lock = RelayLock::take(data, account::name().as_deref())?;
@@ -210,7 +220,7 @@ impl Base {
         let database = Database::open_with(&data.join(DATABASE), key, owner.clone(), clock.clone(), options)
             .await
             .map_err(|fault| WiringError::Database { fault })?;
-        Ok(Self { database, lock, owner, key: key.clone(), clock })
+        Ok(Self { database, lock, owner, key: key.clone(), secrets, clock })
     }
 
     /// Lets go of it again, where nothing came of it.
@@ -228,6 +238,7 @@ pub struct Relay {
     /// Those who listen for what servers tell by themselves.
     listeners: JoinSet<()>,
     roster: Option<Roster>,
+    ehrs: Arc<Ehrs>,
     lock: RelayLock,
 }
 
@@ -239,23 +250,24 @@ impl Relay {
         data: &Path,
         key: &ClinicKey,
         connected: &[Connected],
+        secrets: Arc<dyn Secrets>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, WiringError> {
-        let base = Base::lay(config, data, key, clock).await?;
-        Self::start_on(base, config, connected, Vec::new(), None)
+        let base = Base::lay(config, data, key, secrets, clock).await?;
+        Self::start_on(base, config, connected, Vec::new(), None).await
     }
 
     /// With what the configuration's `[shared]` names, once this station is on its list. `failed` are the firms that could not
     /// be set up.
-    pub fn start_on(
+    pub async fn start_on(
         base: Base,
         config: &Config,
         connected: &[Connected],
         failed: Vec<(FirmId, WiringError)>,
         stores: Option<Stores>,
     ) -> Result<Self, WiringError> {
-        let Base { database, lock, owner, key, clock } = base;
-        let mut settings = Settings::new(owner, key, rand::random());
+        let Base { database, lock, owner, key, secrets, clock } = base;
+        let mut settings = Settings::new(owner.clone(), key.clone(), rand::random());
         config.engine.apply(&mut settings);
         // Where there is only one clinic, every message is about it.
         let only = config.firms.first().filter(|_| config.firms.len() == 1).map(|firm| firm.id.clone());
@@ -281,7 +293,7 @@ impl Relay {
         let shared =
             Shared { clock: clock.clone(), queue, backstop, ledger, audit: database.audit(), notes: database.notes() };
         let mut failed: BTreeMap<_, _> = failed.into_iter().collect();
-        let firms: BTreeMap<_, _> = config
+        let synced: BTreeMap<_, _> = config
             .firms
             .iter()
             .map(|firm| {
@@ -297,9 +309,13 @@ impl Relay {
         for connected in connected.iter().filter(|connected| connected.config.fhir.websocket) {
             listeners.spawn(connected.clone().listen(shared.queue.clone(), clock.clone()));
         }
-        let engine = Engine::start(shared, firms, settings);
+        let (quotas, shares) = (Mutex::default(), Mutex::default());
+        let ledger = shared.ledger.clone();
+        let ehrs = Arc::new(Ehrs { secrets, clock: clock.clone(), ledger, owner, key, quotas, shares });
+        let watched = ehrs.configured(config).await;
+        let engine = Engine::start(shared, Clinics { synced, ..watched }, settings);
         let roster = roster.map(|membership| Roster::keep(membership, engine.handle.clone(), clock));
-        Ok(Self { engine, database, clinics, listeners, roster, lock })
+        Ok(Self { engine, database, clinics, listeners, roster, ehrs, lock })
     }
 
     pub fn handle(&self) -> Handle {
@@ -315,6 +331,7 @@ impl Relay {
     pub async fn ended(self) -> Result<(), Fault> {
         let ended = self.engine.ended().await;
         drop(self.listeners);
+        self.ehrs.leave().await;
         let mut turned_away = Ok(());
         if let Some(roster) = &self.roster {
             roster.leave().await;
@@ -361,6 +378,7 @@ fn trust(firm: &FirmId, trust: &config::Trust) -> Result<Trust, WiringError> {
         config::Trust::Authority(file) => Trust::Authority(std::fs::read(file).map_err(|error| {
             WiringError::CertificateFile { firm: firm.clone(), file: file.display().to_string(), kind: error.kind() }
         })?),
+        config::Trust::Certificates(pem) => Trust::Authority(pem.clone().into_bytes()),
         config::Trust::Pin(text) => {
             Trust::Pin(Fingerprint::parse(text).ok_or_else(|| WiringError::Fingerprint { firm: firm.clone() })?)
         }

@@ -29,12 +29,12 @@ impl Running {
     pub async fn start(clinic: &Clinic, config: &str) -> Self {
         let config = Config::parse(config, Path::new("")).expect("the benchmark's configuration is right");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let secrets = Memory::new();
+        let secrets = Arc::new(Memory::new());
         secrets.set(&SecretName::parse(FIRM).unwrap(), Secret::new(SECRET)).await.unwrap();
-        let connected = Connected::all(&config, &secrets, &clock).await.unwrap();
+        let connected = Connected::all(&config, &*secrets, &clock).await.unwrap();
         let data = tempfile::tempdir().unwrap();
         let key = ClinicKey::generate();
-        let relay = Relay::start(&config, data.path(), &key, &connected, clock).await.unwrap();
+        let relay = Relay::start(&config, data.path(), &key, &connected, secrets, clock).await.unwrap();
         let patient = ResourceType::new("Patient").unwrap();
         let table = &connected[0].config.mapping.resources[&patient].table;
         let proven = RecordKey::proof(FirmId::new(FIRM).unwrap(), patient.clone());

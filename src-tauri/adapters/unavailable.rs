@@ -1,4 +1,4 @@
-//! The two sides of a firm whose clients could not be made: a secret is missing, a certificate file cannot be read. Each call
+//! The sides of a firm whose clients could not be made: a secret is missing, a certificate file cannot be read. Each call
 //! answers with that fault, so that the firm shows as stopped, keeps what it is told as wanted, and stops no other firm.
 
 use std::time::Duration;
@@ -8,7 +8,8 @@ use engine::{
     error::{Class, Fault},
     key::{ResourceId, ResourceType, RowUuid},
     ports::{
-        Changes, ClinicDatabase, Created, FhirServer, Identifier, Matching, PageToken, Read, Resource, RowChanges,
+        Category, Changes, ClinicDatabase, Created, Document, Documents, Ehr, Encounters, FhirServer, Identifier,
+        Manners, Matching, PageToken, Purpose, Reach, Read, Resource, RowChanges, Wish,
     },
     row::{Fields, ModId, Row, RowId, Table},
 };
@@ -118,5 +119,60 @@ impl ClinicDatabase for Unavailable {
     /// Nothing was ever sent.
     fn write_horizon(&self) -> Duration {
         Duration::ZERO
+    }
+}
+
+#[async_trait]
+impl Ehr for Unavailable {
+    fn manners(&self) -> Manners {
+        Manners {
+            reach: Reach::Firm,
+            documents: Vec::new(),
+            by_day: false,
+            encounters_page: 1,
+            documents_page: 1,
+            trailing_page: false,
+            read_after: false,
+        }
+    }
+
+    async fn encounters(
+        &self,
+        _since: Option<Timestamp>,
+        _page: Option<&PageToken>,
+        _purpose: Purpose,
+    ) -> Result<Encounters, Fault> {
+        self.answer()
+    }
+
+    async fn documents(
+        &self,
+        _resource: &ResourceType,
+        _wish: &Wish,
+        _page: Option<&PageToken>,
+        _purpose: Purpose,
+    ) -> Result<Documents, Fault> {
+        self.answer()
+    }
+
+    async fn document(
+        &self,
+        _resource: &ResourceType,
+        _id: &ResourceId,
+        _purpose: Purpose,
+    ) -> Result<Option<Document>, Fault> {
+        self.answer()
+    }
+
+    async fn categories(&self, _purpose: Purpose) -> Result<Vec<Category>, Fault> {
+        self.answer()
+    }
+
+    async fn probe(&self) -> Result<(), Fault> {
+        self.answer()
+    }
+
+    fn unavailable(&self) -> Option<Fault> {
+        Some(self.0.clone())
     }
 }

@@ -105,10 +105,10 @@ pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) 
         tracing::error!(%firm, %error, "not set up");
     }
     let not_set_up: Vec<_> = failed.iter().map(|(_, error)| error.to_string()).collect();
-    if connected.is_empty() {
+    if connected.is_empty() && place.config.watched.is_empty() {
         return Err(StartError::NoClinic(not_set_up));
     }
-    let base = Base::lay(&place.config, &place.data, &established.key, clock.clone()).await?;
+    let base = Base::lay(&place.config, &place.data, &established.key, secrets.clone(), clock.clone()).await?;
     let (tell, snapshots) = watch::channel(Snapshot::joining(clock.now(), clock.now(), None));
     let (at_work, working) = watch::channel(None);
     let stop = CancellationToken::new();
@@ -124,14 +124,14 @@ pub(crate) async fn start(place: &Place, attended: bool, clock: Arc<dyn Clock>) 
     };
     let front = Front { tell, at_work, stop: stop.clone() };
     let life = match account {
-        None => front.work(Relay::start_on(base, &place.config, &connected, failed, None)?).boxed(),
+        None => front.work(Relay::start_on(base, &place.config, &connected, failed, None).await?).boxed(),
         Some((shared, account)) => {
             let place = place.clone();
             let joining = Joining { shared, account, key: established.key, clock };
             let life = async move {
                 match joining.join(&place, &base.database, &front).await {
                     Some(Ok(stores)) => {
-                        let relay = Relay::start_on(base, &place.config, &connected, failed, Some(stores));
+                        let relay = Relay::start_on(base, &place.config, &connected, failed, Some(stores)).await;
                         front.work(relay.map_err(EndError::NotJoined)?).await
                     }
                     Some(Err(fault)) => {

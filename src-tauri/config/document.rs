@@ -84,6 +84,11 @@ impl Document {
         }
     }
 
+    /// A tree that no text is known of.
+    pub(super) fn of(tree: Json) -> Self {
+        Self { tree, places: BTreeMap::new() }
+    }
+
     pub(super) fn has(&self, way: &[String]) -> bool {
         self.places.contains_key(way)
     }

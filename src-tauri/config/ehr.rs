@@ -37,9 +37,8 @@ pub struct Watched {
     pub name: String,
     pub zone: TimeZone,
     pub ehr: Ehr,
-    /// As it was written.
-    #[allow(dead_code, reason = "what other stations are told is made of it")]
-    pub(super) written: file::Ehr,
+    /// As it was written, with its quota.
+    pub(super) written: (file::Ehr, Option<file::Quota>),
 }
 
 #[derive(Debug, Clone)]

@@ -20,6 +20,7 @@ use engine::{
 use jiff::tz::TimeZone;
 use url::Url;
 
+mod definition;
 mod document;
 mod ehr;
 mod file;
@@ -30,6 +31,7 @@ mod schema;
 mod shared;
 mod time;
 
+pub use definition::Definition;
 pub use ehr::{DocumentsOf, Ehr, EhrFlavour, EhrSignIn, Quota, Watched};
 pub use file::{Flavour, LogLevel, SecretIn, Shipped};
 
@@ -159,6 +161,8 @@ pub enum Trust {
     System,
     /// A PEM file with an authority's certificates.
     Authority(PathBuf),
+    /// What is in such a file, where another station has it.
+    Certificates(String),
     /// A SHA-256 fingerprint, 64 hexadecimal digits with or without colons.
     Pin(String),
 }

@@ -108,7 +108,7 @@ pub(super) fn resolve(file: File, folder: &Path, document: &Document, mistakes: 
                 );
             }
         }
-        watched.extend(self::watched(&firm, &quotas, folder, &mut at));
+        watched.extend(self::watched(&firm, (&file.quota, &quotas), folder, &mut at));
         firms.extend(self::firm(firm, folder, &mut at));
     }
     let shared =
@@ -195,12 +195,13 @@ fn engine(engine: &file::Engine, at: &mut At<'_, '_, '_>) -> Engine {
 
 fn watched(
     firm: &file::Firm,
-    quotas: &BTreeMap<String, Quota>,
+    (written, quotas): (&[file::Quota], &BTreeMap<String, Quota>),
     folder: &Path,
     at: &mut At<'_, '_, '_>,
 ) -> Option<Watched> {
-    let written = firm.ehr.clone()?;
-    let ehr = ehr::ehr(&written, quotas, folder, &mut at.inside(&["ehr"]));
+    let quota = firm.ehr.as_ref()?.quota.as_ref();
+    let written = (firm.ehr.clone()?, written.iter().find(|written| Some(&written.id) == quota).cloned());
+    let ehr = ehr::ehr(&written.0, quotas, folder, &mut at.inside(&["ehr"]));
     let id = FirmId::new(firm.id.clone()).ok()?;
     let name = firm.name.clone().unwrap_or_else(|| id.to_string());
     Some(Watched { name, id, zone: TimeZone::get(&firm.time_zone).ok()?, ehr: ehr?, written })

@@ -224,6 +224,25 @@ fn what_a_watched_ehr_needs_is_checked() {
 }
 
 #[test]
+fn a_definition_is_read_as_it_was_written() {
+    let shared = parse(&EXAMPLE.replacen("[engine]", "[shared]\n[engine]", 1)).unwrap();
+    let watched = shared.watched[0].clone();
+    let sealed = [("south-ehr".parse().unwrap(), "c2VhbGVk".to_owned())].into();
+    let definition = Definition { watched: watched.clone(), sealed };
+    let text = definition.write(Some("PEM".into()));
+    let read = Definition::read(&watched.id, &text).unwrap();
+    assert_eq!(read.sealed, definition.sealed);
+    assert_eq!(read.watched.ehr.trust, Trust::Certificates("PEM".into()));
+    let mut alike = read.watched.clone();
+    alike.ehr.trust = watched.ehr.trust.clone();
+    assert_eq!(format!("{alike:?}"), format!("{watched:?}"));
+    assert_eq!(read.watched.ehr.quota.as_ref().unwrap().allowance.stations, 8);
+    for broken in [text.replace("\"ema\"", "\"emma\""), text.replace("time-zone", "zone"), "{}".into(), String::new()] {
+        assert!(Definition::read(&watched.id, &broken).is_none(), "{broken}");
+    }
+}
+
+#[test]
 fn one_mistake_is_told_once() {
     for (from, to) in [
         ("id = \"north\"", "id = \"North Clinic\""),

@@ -116,7 +116,7 @@ impl Chart {
 pub(crate) struct Station {
     server: FileMaker,
     pub(crate) config: Config,
-    pub(crate) secrets: Memory,
+    pub(crate) secrets: Arc<Memory>,
     pub(crate) key: ClinicKey,
     pub(crate) data: TempDir,
 }
@@ -133,7 +133,7 @@ impl Station {
         let station = Self {
             server,
             config,
-            secrets: Memory::new(),
+            secrets: Arc::new(Memory::new()),
             key: ClinicKey::generate(),
             data: tempfile::tempdir().unwrap(),
         };
@@ -152,8 +152,9 @@ impl Station {
 
     pub(crate) async fn start(&self) -> Running {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let connected = Connected::all(&self.config, &self.secrets, &clock).await.unwrap();
-        let relay = Relay::start(&self.config, self.data.path(), &self.key, &connected, clock).await.unwrap();
+        let connected = Connected::all(&self.config, &*self.secrets, &clock).await.unwrap();
+        let relay = Relay::start(&self.config, self.data.path(), &self.key, &connected, self.secrets.clone(), clock);
+        let relay = relay.await.unwrap();
         let [connected] = connected.try_into().unwrap();
         Running { relay, connected, config: self.config.clone(), filemaker: self.filemaker() }
     }

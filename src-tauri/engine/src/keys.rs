@@ -58,6 +58,8 @@ impl fmt::Debug for DerivedKey {
 pub enum Purpose {
     Hashes,
     Sealing,
+    /// Nonces of what is sealed alike each time.
+    Alike,
     Database,
     AuditChain,
     Pseudonyms,
@@ -68,6 +70,7 @@ impl Purpose {
         match self {
             Purpose::Hashes => b"chart-relay/hashes/1",
             Purpose::Sealing => b"chart-relay/sealing/1",
+            Purpose::Alike => b"chart-relay/alike/1",
             Purpose::Database => b"chart-relay/database/1",
             Purpose::AuditChain => b"chart-relay/audit-chain/1",
             Purpose::Pseudonyms => b"chart-relay/pseudonyms/1",
@@ -194,7 +197,10 @@ impl Pseudonyms {
 /// Seals what must rest: XChaCha20-Poly1305 with a random nonce before the text. `about` is bound in, so that a sealed text
 /// cannot be moved to another place.
 #[derive(Clone)]
-pub struct Seal(XChaCha20Poly1305);
+pub struct Seal {
+    cipher: XChaCha20Poly1305,
+    alike: DerivedKey,
+}
 
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,15 +216,32 @@ const NONCE_BYTES: usize = 24;
 
 impl Seal {
     pub fn new(key: &ClinicKey) -> Self {
-        Self(XChaCha20Poly1305::new(key.derive(Purpose::Sealing).bytes().into()))
+        let cipher = XChaCha20Poly1305::new(key.derive(Purpose::Sealing).bytes().into());
+        Self { cipher, alike: key.derive(Purpose::Alike) }
     }
 
     #[allow(clippy::disallowed_methods, reason = "a nonce must never come twice")]
     pub fn seal(&self, about: &str, plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];
         rand::rng().fill_bytes(&mut nonce);
+        self.seal_by(nonce, about, plain)
+    }
+
+    /// The same text sealed is the same each time, so that whoever compares need not open it. That much of it shows.
+    pub fn seal_alike(&self, about: &str, plain: &[u8]) -> Vec<u8> {
+        let mut mac =
+            <Hmac<Sha256> as Mac>::new_from_slice(self.alike.bytes()).expect("HMAC takes a key of any length");
+        mac.update(&(about.len() as u64).to_be_bytes());
+        mac.update(about.as_bytes());
+        mac.update(plain);
+        let mut nonce = [0; NONCE_BYTES];
+        nonce.copy_from_slice(&mac.finalize().into_bytes()[..NONCE_BYTES]);
+        self.seal_by(nonce, about, plain)
+    }
+
+    fn seal_by(&self, nonce: [u8; NONCE_BYTES], about: &str, plain: &[u8]) -> Vec<u8> {
         let sealed = self
-            .0
+            .cipher
             .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: about.as_bytes() })
             .expect("what we seal is far below the cipher's 256 GiB");
         [nonce.as_slice(), &sealed].concat()
@@ -226,7 +249,9 @@ impl Seal {
 
     pub fn open(&self, about: &str, sealed: &[u8]) -> Result<Vec<u8>, BrokenSeal> {
         let (nonce, text) = sealed.split_at_checked(NONCE_BYTES).ok_or(BrokenSeal)?;
-        self.0.decrypt(XNonce::from_slice(nonce), Payload { msg: text, aad: about.as_bytes() }).map_err(|_| BrokenSeal)
+        self.cipher
+            .decrypt(XNonce::from_slice(nonce), Payload { msg: text, aad: about.as_bytes() })
+            .map_err(|_| BrokenSeal)
     }
 }
 
@@ -269,6 +294,19 @@ mod tests {
         altered[30] ^= 1;
         assert_eq!(seal.open("letter/1", &altered), Err(BrokenSeal));
         assert_eq!(seal.open("letter/1", &sealed[..10]), Err(BrokenSeal));
+        assert_ne!(sealed, seal.seal("letter/1", b"SYNTHETIC"));
+    }
+
+    #[test]
+    fn what_is_sealed_alike_is_the_same_each_time_and_opens_as_the_rest() {
+        let seal = Seal::new(&key());
+        let sealed = seal.seal_alike("letter/1", b"SYNTHETIC");
+        assert_eq!(sealed, Seal::new(&key()).seal_alike("letter/1", b"SYNTHETIC"));
+        assert_eq!(seal.open("letter/1", &sealed).as_deref(), Ok(b"SYNTHETIC".as_slice()));
+        let nonce = |about: &str, plain: &[u8]| seal.seal_alike(about, plain)[..NONCE_BYTES].to_vec();
+        assert_ne!(nonce("letter/1", b"SYNTHETIC"), nonce("letter/2", b"SYNTHETIC"));
+        assert_ne!(nonce("letter/1", b"SYNTHETIC"), nonce("letter/1", b"synthetic"));
+        assert_ne!(nonce("a", b"bc"), nonce("ab", b"c"));
     }
 
     #[test]
