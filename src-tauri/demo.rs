@@ -81,7 +81,7 @@ pub fn folder() -> Result<TempDir, String> {
 }
 
 pub async fn run_in(folder: &Path, args: DemoArgs, desk: Option<Desk>) -> ExitCode {
-    match demo(args, folder, desk).await {
+    match Box::pin(demo(args, folder, desk)).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => complain(&format!("The demo stopped: {error}")),

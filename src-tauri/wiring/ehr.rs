@@ -257,7 +257,7 @@ pub(crate) async fn client(
                 None => None,
             };
             let account = Account::new(Options { region: Some(region.clone()), endpoint: None, access_key }).await;
-            (SignIn::Aws { region: region.clone() }, Credentials::Aws(account))
+            (SignIn::Aws { region: region.clone() }, Credentials::Aws(Box::new(account)))
         }
     };
     let api_key = match &ehr.api_key {

@@ -149,7 +149,7 @@ impl FhirClient {
         let access = match (&config.sign_in, credentials) {
             (SignIn::Nobody, _) => Access::Anybody,
             (SignIn::Aws { region }, Credentials::Aws(account)) => {
-                Access::Signed(Signer::new(account, region, clock.clone()))
+                Access::Signed(Signer::new(*account, region, clock.clone()))
             }
             (sign_in, credentials) => {
                 let door = Door { base: &base, trust: &config.trust, timeout: config.timeout };
@@ -227,7 +227,7 @@ impl FhirClient {
         }
         let mut request = request.build().map_err(|_| Fault::new(Class::Stop, Code::Rejected).on("base_url"))?;
         if let Access::Signed(signer) = &self.access {
-            signer.sign(&mut request).await?;
+            Box::pin(signer.sign(&mut request)).await?;
         }
         Ok(request)
     }

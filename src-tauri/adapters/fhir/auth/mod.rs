@@ -83,7 +83,7 @@ pub enum Credentials {
         first: Secret,
     },
     Password(Secret),
-    Aws(Account),
+    Aws(Box<Account>),
 }
 
 /// The server that is signed in to.
@@ -222,7 +222,8 @@ impl Tokens {
     }
 
     async fn request(&self, mut turn: tokio::sync::MutexGuard<'_, Turn>) -> Result<Token, Fault> {
-        let granted = self.grant().await;
+        // Seldom, and large.
+        let granted = Box::pin(self.grant()).await;
         self.requests.fetch_add(1, Ordering::AcqRel);
         match granted {
             Ok(token) => {
