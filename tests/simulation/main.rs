@@ -7,6 +7,7 @@
 
 mod checks;
 mod defects;
+mod ehr;
 mod faults;
 mod oracle;
 mod people;

@@ -226,8 +226,9 @@ struct Counted {
     times: VecDeque<Duration>,
     all: u64,
     beyond: u64,
-    /// A silence that was asked for, and requests that broke it.
-    silent: Option<Duration>,
+    /// A silence that is asked of whoever sends, and who has been told until when.
+    silent: Duration,
+    told: BTreeMap<String, Duration>,
     broken: u64,
 }
 
@@ -236,8 +237,8 @@ impl Meter {
         Arc::new(Self { clock, limit, per, calendar, sent: Mutex::default() })
     }
 
-    /// Counts a request, and says whether it is one too many.
-    pub fn count(&self) -> bool {
+    /// Counts a request of this station. `Err`: it is one too many, and how long the server asks it to wait, where it says so.
+    fn count(&self, station: &str) -> Result<(), Option<Duration>> {
         let now = self.clock.elapsed();
         let begin = if self.calendar {
             let per = self.per.as_nanos().max(1);
@@ -252,20 +253,28 @@ impl Meter {
         }
         sent.times.push_back(now);
         sent.all += 1;
-        if sent.silent.is_some_and(|until| now < until) {
+        if sent.told.get(station).is_some_and(|until| now < *until) {
             sent.broken += 1;
         }
-        let beyond = sent.times.len() as u64 > self.limit;
-        sent.beyond += u64::from(beyond);
-        beyond
+        if sent.times.len() as u64 > self.limit {
+            sent.beyond += 1;
+            return Err(None);
+        }
+        if now < sent.silent {
+            let (left, until) = (sent.silent - now, sent.silent);
+            sent.told.insert(station.to_owned(), until);
+            return Err(Some(left));
+        }
+        Ok(())
     }
 
-    /// Nobody may ask anything for so long.
+    /// From now on everybody who asks is told to wait until so much later.
     pub fn silence(&self, long: Duration) {
-        lock(&self.sent).silent = Some(self.clock.elapsed() + long);
+        let until = self.clock.elapsed() + long;
+        lock(&self.sent).silent = until;
     }
 
-    /// Requests in all, those beyond the limit, and those that broke a silence.
+    /// Requests in all, those beyond the limit, and those that broke a silence that their station had been told of.
     pub fn figures(&self) -> (u64, u64, u64) {
         let sent = lock(&self.sent);
         (sent.all, sent.beyond, sent.broken)
@@ -276,23 +285,30 @@ impl Meter {
 #[derive(Debug)]
 pub struct FakeEhr {
     server: Arc<MemoryEhr>,
+    station: String,
     budget: Arc<dyn Budget>,
     meter: Arc<Meter>,
     heard: ServerClock,
 }
 
 impl FakeEhr {
-    pub fn new(server: Arc<MemoryEhr>, budget: Arc<dyn Budget>, meter: Arc<Meter>, clock: Arc<dyn Clock>) -> Self {
-        Self { server, budget, meter, heard: ServerClock::new(clock) }
+    pub fn new(
+        server: Arc<MemoryEhr>,
+        station: &str,
+        budget: Arc<dyn Budget>,
+        meter: Arc<Meter>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { server, station: station.to_owned(), budget, meter, heard: ServerClock::new(clock) }
     }
 
     async fn ask<T>(&self, purpose: Purpose, answer: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
         self.budget.permit(purpose).await?;
         let asked = self.heard.asked();
-        if self.meter.count() {
+        if let Err(after) = self.meter.count(&self.station) {
             let now = self.server.clock.now();
-            self.budget.answered(Said::Refused { after: None, server_time: Some(now) });
-            return Err(Fault::new(Class::Wait(None), Code::Throttled).vendor("HTTP 429"));
+            self.budget.answered(Said::Refused { after, server_time: Some(now) });
+            return Err(Fault::new(Class::Wait(after), Code::Throttled).vendor("HTTP 429"));
         }
         let answer = answer()?;
         self.budget.answered(Said::Nothing);

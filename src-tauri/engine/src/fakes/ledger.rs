@@ -73,6 +73,11 @@ impl MemoryLedger {
         lock(&self.records).clone()
     }
 
+    /// The same without a copy of them.
+    pub fn look<T>(&self, look: impl FnOnce(&BTreeMap<RecordKey, Record>) -> T) -> T {
+        look(&lock(&self.records))
+    }
+
     /// Some other station serves this firm.
     pub fn serve(&self, firm: FirmId) {
         lock(&self.served).insert(firm);
