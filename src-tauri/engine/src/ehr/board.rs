@@ -125,6 +125,9 @@ pub struct KindWatched {
     pub complete: Option<Timestamp>,
     /// Rows of the last look that could not be used.
     pub unusable: u64,
+    /// Rows of the last look that were stamped later than the EHR's own clock.
+    #[serde(default)]
+    pub ahead: u64,
     /// How late the EHR has shown rows, as far as it was seen: what the looks allow for.
     pub lateness: Duration,
     pub sweep_every: Duration,
@@ -155,6 +158,7 @@ pub(super) struct Kind {
     pub(super) waits_for: Option<Code>,
     pub(super) complete: Option<Timestamp>,
     pub(super) unusable: u64,
+    pub(super) ahead: u64,
     pub(super) lateness: Duration,
     pub(super) swept: Option<Duration>,
     pub(super) sweep: Option<Swept>,
@@ -240,6 +244,7 @@ impl Board {
                 waits_for: kind.waits_for,
                 complete: kind.complete,
                 unusable: kind.unusable,
+                ahead: kind.ahead,
                 lateness: kind.lateness,
                 sweep_every: board.sweep_every,
                 swept: ago(kind.swept),

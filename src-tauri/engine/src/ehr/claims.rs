@@ -21,7 +21,7 @@ use super::{
     watcher::{FirmWatch, encounter},
 };
 use crate::{
-    error::Code,
+    error::{Class, Code},
     key::{Kind, RecordKey, ResourceId},
     lease::HeldLease,
     ledger::{Claim, Commit, Finish, LedgerError, Take},
@@ -48,7 +48,7 @@ impl Claims {
     /// When to look for what is due again.
     pub(super) fn next(&self, watch: &FirmWatch, elapsed: Duration, every: Duration) -> Duration {
         if self.more {
-            return elapsed;
+            return elapsed + watch.serves.plan.fastest;
         }
         elapsed + every.min(LOOK_EVERY).max(watch.serves.plan.fastest)
     }
@@ -101,6 +101,7 @@ impl FirmWatch {
             looked.news += one.news;
             looked.requests += one.requests;
             looked.unusable += one.unusable;
+            looked.ahead += one.ahead;
         }
         // Those that are not going on any more are asked about more seldom: they count for less.
         let (all, active) = self.followed.count();
@@ -157,6 +158,13 @@ impl FirmWatch {
                     looked.news += one.news;
                     looked.requests += one.requests;
                     looked.unusable += one.unusable;
+                    looked.ahead += one.ahead;
+                }
+                // What is the matter with one patient is not the matter with the others.
+                Err(Unfinished::Fault(fault)) if fault.class == Class::Permanent => {
+                    tracing::warn!(firm = %self.firm, %fault, encounters = group.len(), "their documents cannot be asked for");
+                    looked.unusable += group.len() as u64;
+                    self.free(group, None, every, Some(fault.code)).await?;
                 }
                 Err(unfinished) => {
                     let code = match &unfinished {
@@ -192,13 +200,14 @@ impl FirmWatch {
         station.watch.forget(key);
         let held = station.keeper.hold(lease, asked);
         let (generation, first_seen) = (record.generation, record.wanted.map_or(now, |wanted| wanted.first_seen));
-        let time = self.now_there();
+        let there = self.there();
         let watch = EncounterWatch::parse(&record.state);
         let state = match watch {
             Some(mut watch) if !watch.life.is_over() => {
-                if !self.left(&watch, time).is_zero() {
+                // Before the EHR has told its time nothing is known to be over.
+                let Some(time) = there.filter(|time| self.left(&watch, *time).is_zero()) else {
                     return Ok(Some(Claimed { held, watch, generation, first_seen }));
-                }
+                };
                 watch.life = Life::Ended { why: Why::Quiet, at: time };
                 self.followed.note(key.id.clone(), watch.clone());
                 watch.write()
@@ -262,7 +271,7 @@ impl FirmWatch {
         let begun = group.iter().map(|one| earlier(one.watch.first_seen, self.serves.plan.life)).min();
         let mut time = None;
         for resource in &self.manners.documents {
-            let mut walk = Walk::new(&*self.serves.ehr, Of::Documents(resource.clone(), wish.clone()), purpose);
+            let mut walk = Walk::new(self, Of::Documents(resource.clone(), wish.clone()), purpose);
             while let Some(page) = walk.next().await? {
                 if group.iter().all(|one| !one.held.may_write()) {
                     return Err(Unfinished::NotOurs);
@@ -273,6 +282,7 @@ impl FirmWatch {
             time = time.min(walk.time).or(walk.time);
             looked.requests += walk.requests;
             looked.unusable += walk.unusable;
+            looked.ahead += walk.ahead;
         }
         Ok((looked, time.unwrap_or_else(|| self.now_there())))
     }

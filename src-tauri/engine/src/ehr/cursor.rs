@@ -150,12 +150,12 @@ impl Seat {
     /// Writes it down if that was long ago, or `now`; conditional on the lease, so that no two stations ever move one cursor.
     pub(super) async fn save(&self, station: &Station, now: bool) -> Result<(), Unfinished> {
         let elapsed = station.clock.elapsed();
+        if !now && elapsed.saturating_sub(lock(&self.saved).at) < SAVED_EVERY {
+            return Ok(());
+        }
         let state = lock(&self.cursor).write();
-        {
-            let saved = lock(&self.saved);
-            if saved.state == state || !now && elapsed.saturating_sub(saved.at) < SAVED_EVERY {
-                return Ok(());
-            }
+        if lock(&self.saved).state == state {
+            return Ok(());
         }
         station.ledger.save(&self.held.lease, &state, station.clock.now()).await?;
         *lock(&self.saved) = Saved { at: elapsed, state };

@@ -14,7 +14,7 @@ use super::{
     watcher::FirmWatch,
 };
 use crate::{
-    error::Code,
+    error::{Class as Severity, Code},
     key::RecordKey,
     ledger::{Finish, Record},
     ports::{Document, DocumentStatus, Purpose},
@@ -128,10 +128,13 @@ impl FirmWatch {
     ) -> Result<bool, Unfinished> {
         if self.manners.read_after {
             let read = self.serves.ehr.document(&row.resource, &row.id, terms.purpose).await;
-            match read.map_err(Unfinished::Fault)? {
-                Some(now) => row = now,
+            match read {
+                Ok(Some(now)) => row = now,
                 // Listed still, and gone: whatever was made of it is withdrawn.
-                None => row.status = DocumentStatus::EnteredInError,
+                Ok(None) => row.status = DocumentStatus::EnteredInError,
+                // One that cannot be read by itself keeps nobody from the others: the list is believed.
+                Err(fault) if fault.class == Severity::Permanent => {}
+                Err(fault) => return Err(Unfinished::Fault(fault)),
             }
         }
         let watch = watch_of(&row, self.now_there(), |row| self.serves.classes.of(&row.categories));
@@ -242,6 +245,8 @@ impl FirmWatch {
     }
 
     async fn attach_once(&self, seat: &Seat) -> Result<(), Unfinished> {
+        // Before the EHR has told its time nobody knows how long they have waited.
+        let Some(there) = self.there() else { return Ok(()) };
         let loose = seat.with(|cursor| cursor.loose.clone());
         for (key, since) in loose {
             let record = self.station.ledger.read(&key).await.map_err(Unfinished::Storage)?;
@@ -250,7 +255,7 @@ impl FirmWatch {
                 continue;
             };
             let attached = self.followed.attached(&self.station, &self.firm, &watch, None).await?;
-            if attached == Attached::Yes || self.now_there() >= later(since, WAITS_FOR_ENCOUNTER) {
+            if attached == Attached::Yes || there >= later(since, WAITS_FOR_ENCOUNTER) {
                 self.judge(seat, &key, None, attached).await?;
             }
         }

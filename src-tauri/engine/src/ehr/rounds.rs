@@ -24,6 +24,9 @@ use crate::{
 /// Between reads of how far another station has come.
 const ELSEWHERE_EVERY: Duration = Duration::from_secs(30);
 
+/// Where nothing moves for so long at another station, nobody may be at it.
+const SILENT_ELSEWHERE: Duration = Duration::from_secs(3 * 60);
+
 /// Between looks for lives that are over.
 const CLOSE_EVERY: Duration = Duration::from_secs(60);
 
@@ -47,6 +50,7 @@ pub(super) struct Looked {
     /// What a look at everything would have taken; none: nothing was due.
     pub(super) whole: Option<u64>,
     pub(super) unusable: u64,
+    pub(super) ahead: u64,
 }
 
 /// What is kept in memory of looks that are behind us.
@@ -113,6 +117,7 @@ impl FirmWatch {
         let call = self.calls.get(&resource);
         let mut read: Option<Duration> = None;
         let mut before: Option<Cursor> = None;
+        let mut moved = self.station.clock.elapsed();
         loop {
             let asked = if std::mem::take(&mut at_once) {
                 false
@@ -145,7 +150,14 @@ impl FirmWatch {
             if read.is_none_or(|read| elapsed.saturating_sub(read) >= ELSEWHERE_EVERY) {
                 read = Some(elapsed);
                 match self.station.ledger.read(&key).await {
-                    Ok(record) => self.show_elsewhere(post, record, &mut before),
+                    Ok(record) => {
+                        if self.show_elsewhere(post, record, &mut before) {
+                            moved = elapsed;
+                            self.served_elsewhere(true);
+                        } else if elapsed.saturating_sub(moved) > SILENT_ELSEWHERE {
+                            self.served_elsewhere(false);
+                        }
+                    }
                     Err(fault) if fault.class == Class::Fatal => return Err(fault),
                     Err(_) => {}
                 }
@@ -160,8 +172,8 @@ impl FirmWatch {
     }
 
     /// How far another station has come. One that only keeps its lease alive may hang, and proves nothing.
-    fn show_elsewhere(&self, post: &Post, record: Option<Record>, before: &mut Option<Cursor>) {
-        let Some(record) = record else { return };
+    fn show_elsewhere(&self, post: &Post, record: Option<Record>, before: &mut Option<Cursor>) -> bool {
+        let Some(record) = record else { return false };
         let cursor = Cursor::parse(&record.state);
         let moved = before.as_ref().is_some_and(|before| before.complete < cursor.complete);
         let elapsed = self.station.clock.elapsed();
@@ -178,10 +190,8 @@ impl FirmWatch {
                 kind.looked = Some(elapsed);
             }
         });
-        if moved {
-            self.served_elsewhere();
-        }
         *before = Some(cursor);
+        moved
     }
 
     /// The elapsed time of the last sweep.
@@ -329,7 +339,7 @@ impl FirmWatch {
             kind.every = every;
             kind.looked = Some(elapsed);
             kind.complete = cursor.complete;
-            kind.unusable = looked.unusable;
+            (kind.unusable, kind.ahead) = (looked.unusable, looked.ahead);
             kind.lateness = cursor.lateness.allowance();
             kind.listed = cursor.listed.into_iter().collect();
         });
@@ -352,7 +362,7 @@ impl FirmWatch {
             Post::Documents(resource) => Of::Documents(resource.clone(), Wish::Since(Some(since))),
             Post::Encounters | Post::Claims => Of::Encounters(Some(since)),
         };
-        let mut walk = Walk::new(&*self.serves.ehr, of, purpose);
+        let mut walk = Walk::new(self, of, purpose);
         let mut looked = Looked::default();
         let mut newest = None;
         while let Some(page) = walk.next().await? {
@@ -373,7 +383,7 @@ impl FirmWatch {
             }
             looked.news += news;
         }
-        (looked.requests, looked.unusable) = (walk.requests, walk.unusable);
+        (looked.requests, looked.unusable, looked.ahead) = (walk.requests, walk.unusable, walk.ahead);
         looked.whole = Some(walk.requests);
         // Without a clock of the EHR's, what it stamped is all there is to go by; never beyond our own.
         let time = walk.time.or(newest.map(|newest| newest.min(self.station.clock.now())));

@@ -37,7 +37,7 @@ impl FirmWatch {
         loop {
             tokio::time::sleep(self.station.chance.around(LOOK_EVERY)).await;
             let (complete, swept) = seat.with(|cursor| (cursor.complete, cursor.swept));
-            let now = self.now_there();
+            let Some(now) = self.there() else { continue };
             let due = swept.is_none_or(|swept| later(swept, self.serves.plan.sweep_every) <= now || swept > now);
             let Some(statement) = complete.filter(|_| due) else { continue };
             match self.sweep(post, seat, statement).await {
@@ -75,7 +75,7 @@ impl FirmWatch {
         let mut sweep = Sweep { seat, begun, statement, swept: Swept::default(), seen: Seen::default() };
         match post {
             Post::Encounters => {
-                let mut walk = Walk::new(&*self.serves.ehr, Of::Encounters(Some(from)), Purpose::Sweep);
+                let mut walk = Walk::new(self, Of::Encounters(Some(from)), Purpose::Sweep);
                 while let Some(page) = walk.next().await? {
                     let time = walk.time.unwrap_or_else(|| self.now_there());
                     self.compare_encounters(&mut sweep, &page.encounters, time).await?;
@@ -102,7 +102,7 @@ impl FirmWatch {
     /// Everything that can be asked about the encounters of so long.
     async fn wishes(&self, back: Timestamp) -> Result<Vec<Wish>, Unfinished> {
         let mut of: BTreeMap<ResourceId, Option<ResourceId>> = BTreeMap::new();
-        let mut walk = Walk::new(&*self.serves.ehr, Of::Encounters(Some(back)), Purpose::Sweep);
+        let mut walk = Walk::new(self, Of::Encounters(Some(back)), Purpose::Sweep);
         while let Some(page) = walk.next().await? {
             of.extend(page.encounters.into_iter().map(|row| (row.id, row.patient)));
         }
@@ -137,7 +137,7 @@ impl FirmWatch {
     }
 
     async fn sweep_documents(&self, sweep: &mut Sweep<'_>, of: Of, since: Option<Timestamp>) -> Result<(), Unfinished> {
-        let mut walk = Walk::new(&*self.serves.ehr, of, Purpose::Sweep);
+        let mut walk = Walk::new(self, of, Purpose::Sweep);
         while let Some(page) = walk.next().await? {
             let time = walk.time.unwrap_or_else(|| self.now_there());
             let keys: Vec<_> = page.documents.iter().map(|row| self.document_key(row)).collect();

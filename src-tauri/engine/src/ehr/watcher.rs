@@ -65,6 +65,8 @@ pub(super) struct FirmWatch {
     /// The firm is no longer watched, or otherwise.
     retired: CancellationToken,
     health: Mutex<(Health, u32)>,
+    /// What the EHR's clock last said, and the elapsed time of that.
+    heard: Mutex<Option<(Timestamp, Duration)>>,
 }
 
 pub(super) fn encounter() -> ResourceType {
@@ -74,10 +76,6 @@ pub(super) fn encounter() -> ResourceType {
 impl FirmWatch {
     pub(super) fn new(station: Arc<Station>, firm: FirmId, serves: EhrFirm) -> Self {
         let manners = serves.ehr.manners();
-        let health = match serves.ehr.unavailable() {
-            Some(fault) => stopped(station.clock.now(), &fault),
-            None => Health::Unproven,
-        };
         let mut watch = Self {
             station,
             firm,
@@ -87,7 +85,8 @@ impl FirmWatch {
             calls: BTreeMap::new(),
             news: Notify::new(),
             retired: CancellationToken::new(),
-            health: Mutex::new((health, 0)),
+            health: Mutex::new((Health::Unproven, 0)),
+            heard: Mutex::default(),
         };
         watch.calls = watch.posts().iter().map(|post| (watch.resource(post), Call::default())).collect();
         watch
@@ -115,11 +114,21 @@ impl FirmWatch {
         RecordKey::cursor(self.firm.clone(), self.resource(post), "ehr")
     }
 
-    /// The EHR's time, as far as it is known, else ours.
+    /// The EHR's time, as its answers told. It goes on with elapsed time, so that a clock of ours that is set changes nothing.
+    pub(super) fn there(&self) -> Option<Timestamp> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.map(|(time, at)| later(time, self.station.clock.elapsed().saturating_sub(at)))
+    }
+
+    /// The same, or ours where the EHR has not told yet.
     pub(super) fn now_there(&self) -> Timestamp {
-        let ahead = self.serves.ehr.server_clock().and_then(|heard| heard.ahead(&*self.station.clock));
-        let now = self.station.clock.now();
-        ahead.map_or(now, |ahead| now.saturating_add(ahead).unwrap_or(now))
+        self.there().unwrap_or_else(|| self.station.clock.now())
+    }
+
+    /// An answer told the EHR's time.
+    pub(super) fn hear(&self, time: Timestamp) {
+        let at = self.station.clock.elapsed();
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((time, at));
     }
 
     /// It is watched no longer, or by another.
@@ -219,9 +228,13 @@ impl FirmWatch {
         self.show_health(next);
     }
 
-    /// Another station gets on with it: there is nothing wrong with the firm.
-    pub(super) fn served_elsewhere(&self) {
-        self.show_health(Health::Up);
+    /// Another station gets on with it (there is nothing wrong with the firm), or none does, and this one cannot.
+    pub(super) fn served_elsewhere(&self, is_served: bool) {
+        let unavailable = self.serves.ehr.unavailable();
+        match unavailable.filter(|_| !is_served) {
+            Some(fault) => self.show_health(stopped(self.station.clock.now(), &fault)),
+            None => self.show_health(Health::Up),
+        }
     }
 
     pub(super) async fn change(

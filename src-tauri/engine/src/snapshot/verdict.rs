@@ -267,6 +267,7 @@ mod tests {
                 waits_for: None,
                 complete: None,
                 unusable: 0,
+                ahead: 0,
                 lateness: Duration::ZERO,
                 sweep_every: Duration::from_secs(3_600),
                 swept: second,
