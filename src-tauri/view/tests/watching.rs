@@ -27,6 +27,7 @@ fn kind(resource: &str) -> KindWatched {
         waits_for: None,
         complete: Some(at("2026-03-02T15:40:10Z")),
         unusable: 0,
+        ahead: 0,
         lateness: Duration::ZERO,
         sweep_every: Duration::from_secs(86_400),
         swept: Some(SECOND),
