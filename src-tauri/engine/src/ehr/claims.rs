@@ -124,7 +124,7 @@ impl FirmWatch {
             else {
                 return;
             };
-            cursor.begun.get_or_insert(complete);
+            cursor.begun.get_or_insert(earlier(complete, self.serves.plan.life));
             // What is followed only now was not covered before: a statement once made is not taken back for it.
             cursor.complete = cursor.complete.max(Some(complete));
             cursor.watermark = cursor.complete;

@@ -107,7 +107,8 @@ pub(super) struct Seat {
 
 #[derive(Debug)]
 struct Saved {
-    at: Duration,
+    /// Elapsed time; none: not yet since the seat was taken.
+    at: Option<Duration>,
     state: String,
 }
 
@@ -133,7 +134,7 @@ impl Seat {
                     held: station.keeper.hold(lease, asked),
                     cursor: Mutex::new(Cursor::parse(&record.state)),
                     generation: record.generation,
-                    saved: Mutex::new(Saved { at: asked, state: record.state }),
+                    saved: Mutex::new(Saved { at: None, state: record.state }),
                 })
             }
             Take::Busy(held) => {
@@ -150,7 +151,7 @@ impl Seat {
     /// Writes it down if that was long ago, or `now`; conditional on the lease, so that no two stations ever move one cursor.
     pub(super) async fn save(&self, station: &Station, now: bool) -> Result<(), Unfinished> {
         let elapsed = station.clock.elapsed();
-        if !now && elapsed.saturating_sub(lock(&self.saved).at) < SAVED_EVERY {
+        if !now && lock(&self.saved).at.is_some_and(|at| elapsed.saturating_sub(at) < SAVED_EVERY) {
             return Ok(());
         }
         let state = lock(&self.cursor).write();
@@ -158,7 +159,7 @@ impl Seat {
             return Ok(());
         }
         station.ledger.save(&self.held.lease, &state, station.clock.now()).await?;
-        *lock(&self.saved) = Saved { at: elapsed, state };
+        *lock(&self.saved) = Saved { at: Some(elapsed), state };
         Ok(())
     }
 
