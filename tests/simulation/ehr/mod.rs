@@ -1,6 +1,6 @@
 //! Worlds in which EHRs are watched: firms, stations and a key with a quota, and everything that goes wrong with them.
 //!
-//! `SIMULATION_SEEDS` and `SIMULATION_SEED` as elsewhere (default 96 worlds).
+//! `SIMULATION_SEEDS` and `SIMULATION_SEED` as elsewhere (default 24 worlds).
 
 mod defects;
 mod judge;
@@ -44,7 +44,7 @@ fn an_ehr_is_watched_without_a_gap_a_double_or_a_request_too_many_in_any_world()
         assert_eq!(report.violation, None, "seed {seed}");
         return;
     }
-    let seeds = setting("SIMULATION_SEEDS").unwrap_or(96).min(2_000);
+    let seeds = setting("SIMULATION_SEEDS").unwrap_or(24).min(2_000);
     let reports = play_all(&(1..=seeds).map(plan).collect::<Vec<_>>());
     let mut total = Report::default();
     let mut broken = Vec::new();
@@ -77,7 +77,7 @@ fn an_ehr_is_watched_without_a_gap_a_double_or_a_request_too_many_in_any_world()
     println!("faults: {}", line(&total.faults.0));
     println!("checks: {}", line(&total.checks.0));
     assert!(broken.is_empty(), "{} of {seeds} worlds broke an invariant; replay with SIMULATION_SEED=N", broken.len());
-    if seeds < 96 {
+    if seeds < 24 {
         return;
     }
     let happened = |all: &Tally, name: &str| assert!(all.0.contains_key(name), "\"{name}\" never happened");

@@ -101,9 +101,9 @@ impl Shape {
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
         let (firms, long, visits, limit) = match seed % 8 {
             0 => (200, minutes(100), 160, 1_250),
-            1 | 5 => (50, minutes(5 * 60), 120, 600),
+            1 | 5 => (50, minutes(5 * 60), 120, 300),
             2 | 6 => (1, minutes(40 * 60), 40, 250),
-            _ => (10, minutes(12 * 60), 90, 250),
+            _ => (10, minutes(12 * 60), 90, 120),
         };
         let flavour = match seed % 7 {
             1 | 5 => Flavour::ByDay,
@@ -114,7 +114,9 @@ impl Shape {
         let mix = [Mix::Equal, Mix::Zipf, Mix::MostIdle, Mix::OfficeHours][(seed / 2 % 4) as usize];
         let stations = 1 + (seed % 3) as usize;
         let life = if long > minutes(24 * 60) { minutes(24 * 60) } else { minutes(150).min(long / 2) };
-        let plan = WatchPlan { life, sweep_every: (long / 4).max(minutes(40)), ..WatchPlan::default() };
+        // One firm alone could be asked each second for days.
+        let fastest = Duration::from_secs(if firms == 1 { 4 } else { 1 });
+        let plan = WatchPlan { life, fastest, sweep_every: (long / 4).max(minutes(40)), ..WatchPlan::default() };
         Self {
             firms,
             mix,
