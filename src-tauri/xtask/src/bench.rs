@@ -10,6 +10,8 @@ use std::fs;
 
 /// The one that needs an emulator of AWS.
 const SHARED: &str = "shared";
+/// The one that drives the engine alone, on simulated time.
+const EHR: &str = "ehr";
 /// The one that needs the feature `desktop`, and a display, which it makes itself.
 const DESKTOP: &str = "desktop";
 
@@ -47,8 +49,13 @@ pub(crate) fn bench(only: Option<&str>) -> bool {
     let mut missed = Vec::new();
     for name in &names {
         println!("=== {name} ===");
-        let bench = ["bench", "--locked", "--package", "chart-relay", "--bench", name];
-        let features: &[&str] = if name == DESKTOP { &["--features", "desktop"] } else { &[] };
+        let package = if name == EHR { "engine" } else { "chart-relay" };
+        let bench = ["bench", "--locked", "--package", package, "--bench", name];
+        let features: &[&str] = match name.as_str() {
+            DESKTOP => &["--features", "desktop"],
+            EHR => &["--features", "fakes"],
+            _ => &[],
+        };
         if !works(&mut cargo(bench.into_iter().chain(features.iter().copied()))) {
             missed.push(name.as_str());
         }

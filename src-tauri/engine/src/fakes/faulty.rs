@@ -25,16 +25,34 @@ pub struct Trouble {
     /// Of a thousand calls, so many are lost on the way there, and as many on the way back.
     lost: u32,
     away: AtomicBool,
+    mute: AtomicBool,
 }
 
 impl Trouble {
     pub fn new(seed: u64, lost: u32) -> Arc<Self> {
-        Arc::new(Self { chance: Mutex::new(StdRng::seed_from_u64(seed)), lost, away: AtomicBool::new(false) })
+        Arc::new(Self {
+            chance: Mutex::new(StdRng::seed_from_u64(seed)),
+            lost,
+            away: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
+        })
     }
 
     /// Nothing reaches the ledger, or everything does again.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// Commits reach the ledger, and no answer comes back.
+    pub fn set_mute(&self, mute: bool) {
+        self.mute.store(mute, Ordering::Relaxed);
+    }
+
+    fn answer(&self) -> Result<(), Fault> {
+        if self.mute.load(Ordering::Relaxed) {
+            return Err(Fault::new(Class::Retry, Code::DatabaseUnavailable));
+        }
+        Ok(())
     }
 
     async fn pass(&self) -> Result<(), Fault> {
@@ -66,6 +84,7 @@ impl Ledger for FaultyLedger {
         self.1.pass().await?;
         let wanted = self.0.commit(lease, commit).await?;
         self.1.pass().await?;
+        self.1.answer()?;
         Ok(wanted)
     }
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, Fault> {

@@ -102,6 +102,58 @@ fn a_share_goes_with_what_a_station_polls_and_that_of_a_dead_one_to_the_others()
 }
 
 #[test]
+fn a_share_is_lowered_before_others_can_know_of_it() {
+    paused(async {
+        let (log, memory, allowance) = (Log::new(), MemoryLedger::new(), minute(600, 100, 2));
+        let trouble = Trouble::new(1, 0);
+        let ledger = Arc::new(FaultyLedger(memory.clone(), trouble.clone()));
+        let _one = station(0, allowance, clock(1.0), ledger, &log, &POLLS, 1.0);
+        tokio::time::sleep(3 * MINUTE).await;
+        // What it commits from now on arrives, and it never hears so.
+        trouble.set_mute(true);
+        let other = station(1, allowance, clock(1.0), memory, &log, &POLLS, 3.0);
+        tokio::time::sleep(MINUTE).await;
+        assert!(other.quota.poll_rate() > 5.0, "{}", other.quota.poll_rate());
+        tokio::time::sleep(2 * MINUTE).await;
+        assert!(log.most(MINUTE) <= 600, "{}", log.most(MINUTE));
+    });
+}
+
+#[test]
+fn a_station_that_is_cut_off_has_stopped_before_others_take_its_share() {
+    paused(async {
+        // Its clock is slow and theirs is fast, and a fast one sends more.
+        let (log, memory, allowance) = (Log::new(), MemoryLedger::new(), minute(600, 91, 2));
+        let trouble = Trouble::new(1, 0);
+        let ledger = Arc::new(FaultyLedger(memory.clone(), trouble.clone()));
+        let _one = station(0, allowance, clock(0.9), ledger, &log, &POLLS, 3.0);
+        let other = station(1, allowance, clock(1.1), memory, &log, &POLLS, 1.0);
+        tokio::time::sleep(3 * MINUTE).await;
+        trouble.set_away(true);
+        tokio::time::sleep(3 * MINUTE).await;
+        assert!(other.quota.poll_rate() > 8.0, "{}", other.quota.poll_rate());
+        assert!(log.most(MINUTE) <= 600, "{}", log.most(MINUTE));
+    });
+}
+
+#[test]
+fn restarts_are_worth_nothing() {
+    paused(async {
+        let (log, ledger, allowance) = (Log::new(), MemoryLedger::new(), minute(600, 100, 1));
+        let demand = [("north", Purpose::Poll), ("south", Purpose::Person)];
+        let start = || station(0, allowance, clock(1.0), ledger.clone(), &log, &demand, 1.0);
+        let mut station = start();
+        tokio::time::sleep(3 * MINUTE).await;
+        for _ in 0..30 {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(station);
+            station = start();
+        }
+        assert!(log.most(MINUTE) <= 600, "{}", log.most(MINUTE));
+    });
+}
+
+#[test]
 fn one_that_stops_leaves_its_share_at_once() {
     paused(async {
         let (log, ledger, allowance) = (Log::new(), MemoryLedger::new(), minute(600, 100, 2));
