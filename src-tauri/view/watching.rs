@@ -156,7 +156,10 @@ fn quota(quota: &QuotaShown, context: &Context<'_>) -> QuotaLine {
 fn clinic(firm: &ehr::Watching, snapshot: &Snapshot, context: &Context<'_>) -> WatchedClinic {
     let (state, word, sentence) = standing(firm, snapshot, context);
     let remark = firm.kinds.iter().find_map(|kind| kind.remark).map(|code| words::sentence(code).to_owned());
-    let kinds = firm.kinds.iter().map(|kind| WatchedKind {
+    // Visits first: documents are looked for in them.
+    let mut kinds: Vec<_> = firm.kinds.iter().collect();
+    kinds.sort_by_key(|kind| kind.resource.as_str() != "Encounter");
+    let kinds = kinds.into_iter().map(|kind| WatchedKind {
         what: words::watched_kind(kind.resource.as_str()).to_owned(),
         complete: kind.complete.map(words::instant),
         next: kind.next.and_then(|next| context.now.checked_add(next).ok()).map(words::instant),

@@ -28,6 +28,7 @@ mod rig;
 mod shared;
 mod starts;
 mod states;
+mod watching;
 mod window;
 mod works;
 mod x11;

@@ -42,7 +42,7 @@ fn well() -> ehr::Watching {
         health: Health::Up,
         paused: false,
         quota: Some("modmed".to_owned()),
-        kinds: vec![kind("Encounter"), kind("DocumentReference")],
+        kinds: vec![kind("DocumentReference"), kind("Encounter")],
         encounters: 1,
         active: 1,
         documents: 1,
