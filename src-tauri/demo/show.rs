@@ -12,7 +12,10 @@ use crossterm::{
     style::Print,
     terminal::{self, Clear, ClearType},
 };
-use engine::snapshot::Snapshot;
+use engine::{
+    ehr::{QuotaShown, Watching},
+    snapshot::Snapshot,
+};
 use jiff::tz::TimeZone;
 
 use crate::view::{terminal::screen, words};
@@ -55,15 +58,11 @@ impl Screen {
             let due = self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
             if due {
                 self.last_line = Some(tokio::time::Instant::now());
-                let totals = &snapshot.totals;
                 println!(
-                    "{}  {}: {} waiting, {} held, {} created, {} edited",
+                    "{}  {}: {}",
                     snapshot.at.to_zoned(self.zone.clone()).strftime("%H:%M:%S"),
                     words::verdict(&snapshot.verdict, &self.zone),
-                    snapshot.wanted + snapshot.queue_waiting,
-                    snapshot.leases_held,
-                    totals.rows_created,
-                    totals.rows_edited,
+                    figures(snapshot)
                 );
             }
             return;
@@ -110,4 +109,30 @@ impl Drop for Screen {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn figures(snapshot: &Snapshot) -> String {
+    if snapshot.watching.is_empty() {
+        let totals = &snapshot.totals;
+        return format!(
+            "{} waiting, {} held, {} created, {} edited",
+            snapshot.wanted + snapshot.queue_waiting,
+            snapshot.leases_held,
+            totals.rows_created,
+            totals.rows_edited,
+        );
+    }
+    let sum = |count: fn(&Watching) -> u64| snapshot.watching.iter().map(count).sum::<u64>();
+    let quotas: Vec<_> = snapshot.quotas.iter().map(quota).collect();
+    format!(
+        "{} visits followed, {} of them going on; {}",
+        sum(|firm| firm.encounters),
+        sum(|firm| firm.active),
+        quotas.join("; ")
+    )
+}
+
+/// How much of a key's quota is used.
+pub(super) fn quota(quota: &QuotaShown) -> String {
+    format!("{}: {} {}", quota.id, quota.used, words::quota_of(quota))
 }

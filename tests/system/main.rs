@@ -10,6 +10,7 @@ mod canary_kit;
 mod clocks;
 #[path = "../real/aws/console.rs"]
 mod console;
+mod demo;
 mod ehr;
 #[path = "../real/aws/rig.rs"]
 mod emulator;

@@ -191,6 +191,8 @@ pub struct Happened {
     pub encounter: String,
     /// The version that was made by it.
     pub written: Written,
+    /// Whether it becomes visible late.
+    pub late: bool,
 }
 
 /// A visit, as it was entered.
@@ -222,6 +224,14 @@ pub struct Document {
     /// Whether it was withdrawn.
     pub withdrawn: bool,
     resource: Value,
+}
+
+/// What a step came to.
+struct Done {
+    what: What,
+    encounter: String,
+    written: Written,
+    late: bool,
 }
 
 enum Step {
@@ -308,14 +318,14 @@ impl Day {
         let mut happened = Vec::new();
         while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= elapsed) {
             let ((after, _), step) = entry.remove_entry();
-            let (what, encounter, written) = match step {
+            let Done { what, encounter, written, late } = match step {
                 Step::Status(visit, status, what) => self.change_visit(visit, status, what, chart)?,
                 Step::Photograph { visit, card } => self.photograph(visit, card, after, chart)?,
                 Step::Note(visit) => self.note(visit, after, chart)?,
                 Step::Amend(document) => self.amend(document, false, chart)?,
                 Step::Withdraw(document) => self.amend(document, true, chart)?,
             };
-            happened.push(Happened { after, what, encounter, written });
+            happened.push(Happened { after, what, encounter, written, late });
         }
         Ok(happened)
     }
@@ -344,7 +354,7 @@ impl Day {
         status: &str,
         what: What,
         chart: &impl Chart,
-    ) -> Result<(What, String, Written), NotAResource> {
+    ) -> Result<Done, NotAResource> {
         if what == What::Opened {
             let mut patient = self.patients.patient();
             patient["id"] = json!(self.visits[number].patient);
@@ -368,7 +378,7 @@ impl Day {
         });
         let written = chart.put(encounter)?;
         visit.versions.push(written.clone());
-        Ok((what, visit.id.clone(), written))
+        Ok(Done { what, encounter: visit.id.clone(), written, late: false })
     }
 
     fn photograph(
@@ -377,7 +387,7 @@ impl Day {
         card: bool,
         after: Duration,
         chart: &impl Chart,
-    ) -> Result<(What, String, Written), NotAResource> {
+    ) -> Result<Done, NotAResource> {
         let class = match self.chance.random_range(0..100) {
             _ if card => Class::Ignored,
             0..55 => Class::Solitary,
@@ -389,12 +399,7 @@ impl Day {
         self.enter(visit, class, "file", attachment, media, after, chart)
     }
 
-    fn note(
-        &mut self,
-        visit: usize,
-        after: Duration,
-        chart: &impl Chart,
-    ) -> Result<(What, String, Written), NotAResource> {
+    fn note(&mut self, visit: usize, after: Duration, chart: &impl Chart) -> Result<Done, NotAResource> {
         let text = STANDARD.encode("SYNTHETIC NOTE\nSkin: one lesion on the back, unchanged.\n");
         let attachment = json!({"contentType": "text/plain", "data": text, "title": "SYNTHETIC note"});
         self.enter(visit, Class::Note, "note", attachment, false, after, chart)
@@ -410,7 +415,7 @@ impl Day {
         media: bool,
         after: Duration,
         chart: &impl Chart,
-    ) -> Result<(What, String, Written), NotAResource> {
+    ) -> Result<Done, NotAResource> {
         let number = self.documents.len();
         let id = self.id(kind, number);
         let fitting: Vec<&Category> = self.categories.iter().filter(|category| category.class == class).collect();
@@ -433,7 +438,8 @@ impl Day {
                 "content": [{"attachment": attachment}], "context": {"encounter": [of]},
             })
         };
-        let written = if self.happens(self.plan.late_share) {
+        let late = self.happens(self.plan.late_share);
+        let written = if late {
             chart.put_late(resource.clone(), Lag::For(self.plan.late))?
         } else {
             chart.put(resource.clone())?
@@ -455,15 +461,10 @@ impl Day {
             withdrawn: false,
             resource,
         });
-        Ok((What::Entered(class), encounter, written))
+        Ok(Done { what: What::Entered(class), encounter, written, late })
     }
 
-    fn amend(
-        &mut self,
-        number: usize,
-        withdraw: bool,
-        chart: &impl Chart,
-    ) -> Result<(What, String, Written), NotAResource> {
+    fn amend(&mut self, number: usize, withdraw: bool, chart: &impl Chart) -> Result<Done, NotAResource> {
         let document = &mut self.documents[number];
         if withdraw {
             document.resource["status"] = json!("entered-in-error");
@@ -474,7 +475,7 @@ impl Day {
         let written = chart.put(document.resource.clone())?;
         document.versions.push(written.clone());
         let what = if withdraw { What::Withdrawn(document.class) } else { What::Amended(document.class) };
-        Ok((what, document.encounter.clone(), written))
+        Ok(Done { what, encounter: document.encounter.clone(), written, late: false })
     }
 
     fn id(&self, kind: &str, number: usize) -> String {
