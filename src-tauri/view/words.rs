@@ -121,6 +121,7 @@ pub fn summary(snapshot: &Snapshot, zone: &TimeZone) -> Vec<String> {
         let name = format!("{} of {}", side(connection.side), connection.firm);
         lines.push(format!("  {name}: {}", health(&connection.health)));
     }
+    lines.extend(snapshot.watching.iter().map(|ehr| format!("  {}", watched(ehr, zone))));
     for clock in snapshot.clocks.iter().filter(|clock| !clock.concerns_here()) {
         let place = clock_of(clock).map(|firm| format!(" of {firm}")).unwrap_or_default();
         lines.push(format!("  {}", wrong_clock(clock, &place)));

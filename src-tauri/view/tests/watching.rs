@@ -13,6 +13,7 @@ use crate::{
     view::{
         desk::Role,
         watching::{WatchGroup, WatchState, Watching, watching},
+        words,
     },
     watched::{Is, Watched},
 };
@@ -159,6 +160,15 @@ fn how_far_a_list_is_complete_is_said_for_each_kind() {
     let (complete, next) = (Some("2026-03-02T15:40:10.000Z"), Some("2026-03-02T15:42:03.000Z"));
     assert_eq!(kinds, [("Visits", complete, next), ("Photographs and notes", complete, next)]);
     assert!(!shown.clinics[0].details.is_empty());
+}
+
+#[test]
+fn the_terminal_tells_of_an_ehr_in_one_line() {
+    assert_eq!(
+        words::watched(&well(), &zone()),
+        "the EHR of north: answers; 1 visit followed, 1 document waits for a model; photographs and notes complete up to 10:40:10; \
+         visits complete up to 10:40:10"
+    );
 }
 
 #[test]

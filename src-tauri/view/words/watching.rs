@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::{
-    ehr::{Class, QuotaShown},
+    ehr::{Class, QuotaShown, Watching},
     error::Code,
     key::StationId,
     ports::EncounterStatus,
@@ -38,9 +38,32 @@ pub fn watched_kind(resource: &str) -> &str {
     match resource {
         "Encounter" => "Visits",
         "DocumentReference" => "Photographs and notes",
-        "Media" => "Pictures (Media)",
+        "Media" => "Pictures",
         other => other,
     }
+}
+
+/// An EHR in one line, for the terminal.
+pub fn watched(ehr: &Watching, zone: &TimeZone) -> String {
+    let health = if ehr.paused { "paused in the configuration".to_owned() } else { super::health(&ehr.health) };
+    let count = |many: u64, one: &str, more: &str| format!("{many} {}", if many == 1 { one } else { more });
+    let mut text = format!(
+        "the EHR of {}: {health}; {} followed, {} for a model",
+        ehr.firm,
+        count(ehr.encounters, "visit", "visits"),
+        count(ehr.documents, "document waits", "documents wait"),
+    );
+    for kind in &ehr.kinds {
+        let complete = kind
+            .complete
+            .map_or_else(|| "not complete yet".to_owned(), |at| format!("complete up to {}", second(at, zone)));
+        text = format!("{text}; {} {complete}", watched_kind(kind.resource.as_str()).to_lowercase());
+    }
+    text
+}
+
+fn second(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string()
 }
 
 pub fn watched_by(station: &StationId) -> String {
@@ -72,10 +95,7 @@ pub fn quota_of(quota: &QuotaShown) -> String {
 }
 
 pub fn quota_silent(until: Timestamp, zone: &TimeZone) -> String {
-    format!(
-        "The EHR asked for silence until {}. It goes on by itself.",
-        until.to_zoned(zone.clone()).strftime("%H:%M:%S")
-    )
+    format!("The EHR asked for silence until {}. It goes on by itself.", second(until, zone))
 }
 
 pub fn visit(status: EncounterStatus) -> &'static str {
