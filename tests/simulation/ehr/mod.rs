@@ -5,6 +5,7 @@
 mod defects;
 mod judge;
 mod ports;
+mod scenarios;
 mod world;
 
 use std::thread;

@@ -68,6 +68,8 @@ pub struct FaultyEhr {
     /// The firm's secret is not at this station.
     pub bare: bool,
     pub newest: Mutex<Option<Timestamp>>,
+    /// Whose documents the EHR refuses to list.
+    pub poison: Option<ResourceId>,
 }
 
 impl FaultyEhr {
@@ -143,6 +145,9 @@ impl Ehr for FaultyEhr {
         purpose: Purpose,
     ) -> Result<Documents, Fault> {
         self.reach().await?;
+        if matches!(wish, Wish::OfPatient(patient) if Some(patient) == self.poison.as_ref()) {
+            return Err(Fault::new(Class::Permanent, Code::Rejected).vendor("HTTP 422"));
+        }
         let wish = match wish {
             Wish::Since(since) if purpose != Purpose::Sweep => Wish::Since(self.since(*since)),
             wish => wish.clone(),

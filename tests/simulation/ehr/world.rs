@@ -359,6 +359,7 @@ impl World {
                 defect: self.plan.defect,
                 bare,
                 newest: Mutex::default(),
+                poison: None,
             };
             let watched = EhrFirm {
                 ehr: Arc::new(ehr),
