@@ -20,7 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
-use super::world::classes;
+use super::shape::classes;
 use crate::{oracle::Oracle, script::Tally};
 
 /// The truth of one firm.

@@ -2,10 +2,12 @@
 //!
 //! `SIMULATION_SEEDS` and `SIMULATION_SEED` as elsewhere (default 24 worlds).
 
+mod days;
 mod defects;
 mod judge;
 mod ports;
 mod scenarios;
+mod shape;
 mod world;
 
 use std::thread;

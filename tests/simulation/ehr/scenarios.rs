@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 
 use super::{
     ports::{FaultyEhr, Troubles},
-    world::classes,
+    shape::classes,
 };
 use crate::{faults::Station, oracle::Oracle, script::Script};
 
