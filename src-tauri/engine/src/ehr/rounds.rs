@@ -24,9 +24,6 @@ use crate::{
 /// Between reads of how far another station has come.
 const ELSEWHERE_EVERY: Duration = Duration::from_secs(30);
 
-/// Where nothing moves for so long at another station, nobody may be at it.
-const SILENT_ELSEWHERE: Duration = Duration::from_secs(3 * 60);
-
 /// Between looks for lives that are over.
 const CLOSE_EVERY: Duration = Duration::from_secs(60);
 
@@ -153,9 +150,9 @@ impl FirmWatch {
                     Ok(record) => {
                         if self.show_elsewhere(post, record, &mut before) {
                             moved = elapsed;
-                            self.served_elsewhere(true);
-                        } else if elapsed.saturating_sub(moved) > SILENT_ELSEWHERE {
-                            self.served_elsewhere(false);
+                            self.served_elsewhere();
+                        } else {
+                            self.not_served(elapsed.saturating_sub(moved));
                         }
                     }
                     Err(fault) if fault.class == Class::Fatal => return Err(fault),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Station, Unfinished, Watching,
     board::{FirmBoard, Kind as KindBoard},
-    cursor::later,
+    cursor::{earlier, later},
     followed::Followed,
 };
 use crate::{
@@ -29,6 +29,9 @@ use crate::{
 
 /// So often in a row an EHR may answer nonsense, or fail in passing, before it counts as away.
 const PASSES: u32 = 3;
+
+/// Where a station cannot look at a firm, it says so when nobody else has for so long.
+const NOBODY: Duration = Duration::from_secs(3 * 60);
 
 /// Between looks at what only has to be counted or tidied up.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
@@ -228,12 +231,21 @@ impl FirmWatch {
         self.show_health(next);
     }
 
-    /// Another station gets on with it (there is nothing wrong with the firm), or none does, and this one cannot.
-    pub(super) fn served_elsewhere(&self, is_served: bool) {
-        let unavailable = self.serves.ehr.unavailable();
-        match unavailable.filter(|_| !is_served) {
-            Some(fault) => self.show_health(stopped(self.station.clock.now(), &fault)),
-            None => self.show_health(Health::Up),
+    /// Another station gets on with it: there is nothing wrong with the firm.
+    pub(super) fn served_elsewhere(&self) {
+        self.show_health(Health::Up);
+    }
+
+    /// Nobody has got on with it for so long, as far as can be seen from here.
+    pub(super) fn not_served(&self, long: Duration) {
+        let since = earlier(self.station.clock.now(), long);
+        match self.serves.ehr.unavailable() {
+            Some(fault) if long > NOBODY => self.show_health(stopped(since, &fault)),
+            // How the EHR fails is told to whoever looks.
+            None if long > self.serves.plan.slowest * 3 => {
+                self.show_health(away(since, &Fault::new(Class::Away, Code::NotAnswering), 0));
+            }
+            _ => {}
         }
     }
 
