@@ -26,9 +26,9 @@ use crate::days::{DAY, Outcome};
 const VISIT: f64 = 40.0 * 60.0;
 const AFTER: f64 = 8.0 * 3600.0;
 const MEANWHILE: f64 = 0.7;
-/// One day to learn from, and half of one that counts.
-const BEGIN: f64 = DAY;
-const END: f64 = 1.5 * DAY;
+/// Two days to learn from, and half of one that counts.
+const BEGIN: f64 = 2.0 * DAY;
+const END: f64 = 2.5 * DAY;
 
 pub struct Visit {
     opened: f64,
