@@ -65,7 +65,7 @@ async fn arrivals(websocket: bool) -> Vec<Duration> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_told_arrives_sooner_than_what_is_looked_for() {
-    let (looked_for, told) = (arrivals(false).await, arrivals(true).await);
+    let (looked_for, told) = (Box::pin(arrivals(false)).await, Box::pin(arrivals(true)).await);
     for (way, took) in [("polling every second", &looked_for), ("a WebSocket", &told)] {
         println!(
             "from an edit in the chart to FileMaker by {way}: median {:?}, slowest {:?} of {EDITS}",
