@@ -1,5 +1,7 @@
 //! `chart-relay doctor`: every connection, step by step, in the order in which it comes about.
 
+mod ehr;
+
 use std::{process::ExitCode, sync::Arc};
 
 use clap::Args;
@@ -42,9 +44,18 @@ pub struct DoctorArgs {
     /// Do not ask before writing
     #[arg(long, requires = "write_probe")]
     yes: bool,
+    /// Only print the document categories that a watched clinic's EHR offers, to choose from in [firm.ehr.classes]
+    #[arg(long, value_name = "FIRM", conflicts_with = "write_probe")]
+    categories: Option<String>,
 }
 
 pub async fn run(args: DoctorArgs, place: &Place) -> ExitCode {
+    if let Some(firm) = &args.categories {
+        return match Box::pin(ehr::categories(firm, place)).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error),
+        };
+    }
     match Box::pin(examine(args, place)).await {
         Ok(0) => {
             println!("Everything works.");
@@ -118,6 +129,11 @@ async fn examine(args: DoctorArgs, place: &Place) -> Result<usize, Box<dyn std::
         clocks.push((of(Side::Fhir), connected.fhir.server_clock()));
         clocks.push((of(Side::FileMaker), connected.filemaker.server_clock()));
         connected.filemaker.close().await;
+    }
+    for watched in &place.config.watched {
+        let (found, heard) = Box::pin(ehr::examine(watched, &*secrets, &clock)).await;
+        failed += found;
+        clocks.push((Server::Of(watched.id.clone(), Side::Fhir), heard));
     }
     if let Some(shared) = &place.config.shared {
         println!("\nWhat stations share: queue {}, tables {}-..", shared.queue, shared.prefix);

@@ -6,6 +6,7 @@
 mod answers;
 mod change_list;
 mod check_up;
+mod ehr;
 mod script;
 mod sign_in;
 mod sparse;

@@ -50,6 +50,7 @@ impl Watching {
                 secret-in = "body"
                 api-key = "ema-key"
                 quota = "ema"
+                plan = {{ slowest = "5s" }}
                 [firm.ehr.classes]
                 solitary = ["{code}"]
                 "#,
@@ -76,6 +77,7 @@ impl Watching {
             token-url = "{token}"
             client-id = "chart-relay"
             secret = "west"
+            plan = {{ slowest = "5s" }}
             [firm.ehr.classes]
             solitary = ["lesion"]
             "#,

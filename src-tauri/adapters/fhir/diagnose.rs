@@ -12,10 +12,10 @@ use serde_json::Value as Json;
 use super::{Access, Asking, Call, FhirClient};
 use crate::adapters::{doctor::Step, transport::is_loopback};
 
-const NAME: &str = "name";
-const TLS: &str = "TLS";
-const SIGN_IN: &str = "sign-in";
-const CAPABILITY: &str = "capability";
+pub(super) const NAME: &str = "name";
+pub(super) const TLS: &str = "TLS";
+pub(super) const SIGN_IN: &str = "sign-in";
+pub(super) const CAPABILITY: &str = "capability";
 
 impl FhirClient {
     /// Walks the connection step by step. Nothing is written, and no step shows more of a resource than its id.
@@ -51,7 +51,7 @@ impl FhirClient {
         steps
     }
 
-    async fn name_step(&self) -> Step {
+    pub(super) async fn name_step(&self) -> Step {
         let host = self.base.host_str().unwrap_or_default();
         let port = self.base.port_or_known_default().unwrap_or(443);
         match tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await {
@@ -65,7 +65,7 @@ impl FhirClient {
     }
 
     /// Fetches the capability statement, for which no sign-in is due; any answer at all proves connection and TLS.
-    async fn reach_step(&self) -> (Step, Option<Json>) {
+    pub(super) async fn reach_step(&self) -> (Step, Option<Json>) {
         let answer = match self.url("metadata") {
             Ok(url) => {
                 let call = Call::Get(url);
@@ -178,7 +178,7 @@ impl FhirClient {
     }
 }
 
-fn went_well(steps: &[Step]) -> bool {
+pub(super) fn went_well(steps: &[Step]) -> bool {
     !steps.iter().any(Step::has_failed)
 }
 

@@ -7,7 +7,7 @@
 //! * `write`: updates and creations, each guarded, and what becomes of one whose answer is lost.
 //! * [`subscription`], [`listen`]: having the server tell of changes by itself, by rest-hooks and by a WebSocket.
 //! * `outcome`: what an answer other than success means.
-//! * `diagnose`: the check-up.
+//! * `diagnose`, `ehr_check`: the check-ups.
 //!
 //! URLs that are made here hold types, ids, times and result parameters: nothing that says who a patient is. A search by name,
 //! birthday or number goes by POST, whatever the flavour.
@@ -15,6 +15,7 @@
 mod auth;
 mod diagnose;
 pub mod ehr;
+mod ehr_check;
 pub mod flavour;
 pub mod listen;
 mod outcome;

@@ -20,7 +20,10 @@ use super::{
     statement::{ASSERTION_TYPE, SigningKey},
 };
 use crate::adapters::{
-    fhir::outcome::{Answer, plain_code},
+    fhir::{
+        flavour::Flavour,
+        outcome::{Answer, plain_code},
+    },
     secret::Secret,
     transport::{self, NoAnswer},
 };
@@ -243,7 +246,11 @@ impl TokenEndpoint {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, headers, body })
+        let answer = Answer { status, headers, body };
+        if let Some(budget) = &self.budget {
+            budget.answered(answer.said(&Flavour::GENERIC, self.clock.now()));
+        }
+        Ok(answer)
     }
 
     /// Reads the answer of RFC 6749 sections 5.1 and 5.2.

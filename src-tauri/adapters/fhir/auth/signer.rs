@@ -17,7 +17,7 @@ use engine::{
 use jiff::Timestamp;
 use reqwest::{
     Request, StatusCode,
-    header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue},
 };
 use url::Url;
 
@@ -36,11 +36,13 @@ pub(in crate::adapters::fhir) struct Signer {
 pub struct Scope {
     pub region: String,
     pub service: &'static str,
+    /// Whether the hash of the body goes along as a header of its own.
+    pub hash: bool,
 }
 
 impl Signer {
     pub(in crate::adapters::fhir) fn new(account: Account, region: &str, clock: Arc<dyn Clock>) -> Self {
-        let scope = Scope { region: region.to_owned(), service: "healthlake" };
+        let scope = Scope { region: region.to_owned(), service: "healthlake", hash: true };
         Self { account, scope, time: TheirTime::new(clock) }
     }
 
@@ -76,7 +78,9 @@ pub fn sign_request(
     let unsigned = || Fault::new(Class::Stop, Code::Rejected).vendor("a request that cannot be signed");
     let identity = credentials.into();
     let mut settings = SigningSettings::default();
-    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    if scope.hash {
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    }
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
         .region(&scope.region)
@@ -88,7 +92,7 @@ pub fn sign_request(
         .into();
     let host = host(request.url());
     let headers = request.headers();
-    let signed = [HOST, CONTENT_TYPE].into_iter().filter_map(|name| {
+    let signed = [HOST, CONTENT_TYPE, CONTENT_LENGTH].into_iter().filter_map(|name| {
         let value = if name == HOST { host.as_str() } else { headers.get(&name)?.to_str().ok()? };
         Some((name.as_str().to_owned(), value.to_owned()))
     });
