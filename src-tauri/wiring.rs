@@ -312,7 +312,7 @@ impl Relay {
         let (quotas, shares) = (Mutex::default(), Mutex::default());
         let ledger = shared.ledger.clone();
         let ehrs = Arc::new(Ehrs { secrets, clock: clock.clone(), ledger, owner, key, quotas, shares });
-        let watched = ehrs.configured(config).await;
+        let watched = Box::pin(ehrs.configured(config)).await;
         let engine = Engine::start(shared, Clinics { synced, ..watched }, settings);
         let roster = roster.map(|membership| Roster::keep(membership, engine.handle.clone(), clock));
         Ok(Self { engine, database, clinics, listeners, roster, ehrs, lock })

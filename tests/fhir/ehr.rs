@@ -212,7 +212,7 @@ async fn a_refresh_token_that_changes_is_spent_once_however_many_stations_use_it
     };
     let stations = [station(), station(), station()];
     for round in 1..4 {
-        let all = stations.iter().map(|station| walk(station));
+        let all = stations.iter().map(walk);
         for walked in futures::future::join_all(all).await {
             assert_eq!(walked, Ok(1));
         }
