@@ -297,3 +297,77 @@ impl fmt::Debug for Ehrs {
         f.debug_struct("Ehrs").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::fakes::{FakeClock, MemoryLedger};
+    use engine::key::{BootId, StationId};
+
+    use super::*;
+    use crate::{adapters::secrets::Memory, config::Config};
+
+    const CONFIG: &str = r#"
+        [station]
+        id = "one"
+        [shared]
+        [[quota]]
+        id = "key"
+        requests = 1000
+        per = "1min"
+        [[firm]]
+        id = "north"
+        time-zone = "UTC"
+        [firm.ehr]
+        base-url = "http://127.0.0.1:1/fhir"
+        token-url = "http://127.0.0.1:1/token"
+        client-id = "relay"
+        secret = "north"
+        quota = "key"
+        share-secret = true
+    "#;
+
+    fn station(name: &str, ledger: &Arc<MemoryLedger>, clock: &Arc<FakeClock>) -> (Arc<Ehrs>, Arc<Memory>) {
+        let secrets = Arc::new(Memory::new());
+        let owner = Owner { station: StationId::new(name).unwrap(), boot: BootId::new("boot").unwrap() };
+        let ehrs = Ehrs {
+            secrets: secrets.clone(),
+            clock: clock.clone(),
+            ledger: ledger.clone(),
+            owner,
+            key: ClinicKey::from_bytes([7; 32]),
+            quotas: Mutex::default(),
+            shares: Mutex::default(),
+        };
+        (Arc::new(ehrs), secrets)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_station_without_the_secret_takes_it_sealed_from_the_definition_or_does_without() {
+        let clock = FakeClock::at(jiff::Timestamp::from_second(1_800_000_000).unwrap());
+        let ledger = MemoryLedger::new(clock.clone());
+        let firm = FirmId::new("north").unwrap();
+        let told = async |config: &str| {
+            let config = Config::parse(config, std::path::Path::new("")).unwrap();
+            let (one, secrets) = station("one", &ledger, &clock);
+            secrets.set(&"north".parse().unwrap(), Secret::new("synthetic-secret")).await.unwrap();
+            let mut clinics = one.configured(&config).await;
+            let configured = clinics.watched.remove(&firm).unwrap();
+            assert!(configured.ehr.unavailable().is_none() && configured.quota.is_some());
+            configured.definition.unwrap()
+        };
+        let shared = told(CONFIG).await;
+        assert!(!shared.contains("synthetic-secret"));
+        assert_eq!(shared, told(CONFIG).await, "alike each time");
+        // The second station has neither the clinic nor its quota in its configuration, and no secret.
+        let (two, _) = station("two", &ledger, &clock);
+        let taken = EhrFactory::connect(&*two, &firm, &shared).await.unwrap();
+        assert!(taken.ehr.unavailable().is_none());
+        assert_eq!(taken.quota.map(|quota| quota.id().to_string()).as_deref(), Some("key"));
+        let unshared = told(&CONFIG.replace("share-secret = true", "")).await;
+        let without = EhrFactory::connect(&*two, &firm, &unshared).await.unwrap();
+        assert_eq!(without.ehr.unavailable().map(|fault| fault.code), Some(Code::SecretMissing));
+        let refused = EhrFactory::connect(&*two, &firm, "{}").await.unwrap_err();
+        assert_eq!((refused.class, refused.code), (Class::Stop, Code::Malformed));
+        two.leave().await;
+    }
+}
