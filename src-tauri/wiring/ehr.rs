@@ -344,7 +344,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_station_without_the_secret_takes_it_sealed_from_the_definition_or_does_without() {
         let clock = FakeClock::at(jiff::Timestamp::from_second(1_800_000_000).unwrap());
-        let ledger = MemoryLedger::new(clock.clone());
+        let ledger = MemoryLedger::new();
         let firm = FirmId::new("north").unwrap();
         let told = async |config: &str| {
             let config = Config::parse(config, std::path::Path::new("")).unwrap();
