@@ -50,7 +50,7 @@ impl Server {
     fn client(&self, page: u32) -> FhirClient {
         let credentials = match &self.sign_in {
             SignIn::Nobody => Credentials::Nobody,
-            SignIn::ClientCredentials { .. } => Credentials::ClientSecret(Secret::new("synthetic-secret")),
+            _ => Credentials::ClientSecret(Secret::new("synthetic-secret")),
         };
         let config = FhirConfig {
             base_url: self.base_url.clone(),
