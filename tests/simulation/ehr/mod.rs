@@ -115,7 +115,7 @@ fn an_ehr_is_watched_without_a_gap_a_double_or_a_request_too_many_in_any_world()
 /// I26: a seed is a world.
 #[test]
 fn the_same_seed_gives_the_same_ehr_world_twice() {
-    for seed in [2, 3, 5] {
+    for seed in [3, 4] {
         let plan = Plan { seed, defect: None };
         assert_eq!(play(plan).trace, play(plan).trace, "seed {seed}");
     }

@@ -253,7 +253,10 @@ impl FirmWatch {
             match result {
                 Ok(looked) => {
                     failures = 0;
-                    self.answered();
+                    // Where nothing was due nothing was asked.
+                    if looked.requests > 0 {
+                        self.answered();
+                    }
                     if let Some(requests) = looked.whole {
                         tempo.looked(elapsed, Heard { now: self.now_there(), found: looked.news, requests });
                         seat.with(|cursor| cursor.learned = Some(tempo.learned().clone()));
