@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Where an encounter is no longer going on, documents of it are so much rarer.
-const AFTER: u32 = 4;
+pub(super) const AFTER: u32 = 4;
 
 /// What has just had a document is likely to have another.
 const JUST_FOUND: Duration = Duration::from_secs(5 * 60);
@@ -75,7 +75,11 @@ impl FirmWatch {
     ) -> Result<Looked, Unfinished> {
         self.followed.refresh(&self.station, &self.firm, self.followed_age()).await?;
         let plan = &self.serves.plan;
-        let all = plan.batch.max(1) * plan.workers.max(1);
+        let mut all = plan.batch.max(1) * plan.workers.max(1);
+        if purpose != Purpose::Person {
+            // No more than the quota allows soon: what becomes due meanwhile would wait for all of them.
+            all = all.min(tempo.soon().max(plan.workers.max(1)));
+        }
         let keys: Vec<_> = if purpose == Purpose::Person {
             let going_on = self.followed.all().into_iter().filter(|(_, watch)| watch.life == Life::Active);
             going_on.take(all).map(|(id, _)| RecordKey::encounter(self.firm.clone(), id)).collect()
@@ -331,11 +335,11 @@ impl FirmWatch {
     fn pace_of(&self, watch: &EncounterWatch, every: Duration) -> Duration {
         let plan = &self.serves.plan;
         let just_found = watch.found.is_some_and(|found| later(found, JUST_FOUND) > self.now_there());
-        let wait = match watch.life {
-            Life::Active => every,
-            Life::After if just_found => every,
-            Life::After | Life::Ended { .. } => every * AFTER,
+        let times = match watch.life {
+            Life::Active => 1,
+            Life::After if just_found => 1,
+            Life::After | Life::Ended { .. } => AFTER,
         };
-        wait.clamp(plan.fastest, plan.slowest.max(plan.fastest))
+        every.clamp(plan.fastest, plan.slowest.max(plan.fastest)) * times
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Unfinished,
+    claims::AFTER,
     cursor::later,
     records::{EncounterWatch, Life, Why},
     watcher::FirmWatch,
@@ -113,7 +114,7 @@ impl FirmWatch {
         let plan = &self.serves.plan;
         match self.manners.reach {
             Reach::Firm => plan.life.saturating_mul(2) + Duration::from_secs(60 * 60),
-            Reach::Encounters(_) | Reach::Patient => plan.slowest.saturating_mul(2) + Duration::from_secs(60),
+            Reach::Encounters(_) | Reach::Patient => plan.slowest.saturating_mul(2 * AFTER) + Duration::from_secs(60),
         }
     }
 

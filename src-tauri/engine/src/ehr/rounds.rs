@@ -48,6 +48,8 @@ pub(super) struct Looked {
     pub(super) whole: Option<u64>,
     pub(super) unusable: u64,
     pub(super) ahead: u64,
+    /// Elapsed time when the first page was there: a look begins when it is let.
+    pub(super) began: Option<Duration>,
 }
 
 /// What is kept in memory of looks that are behind us.
@@ -264,7 +266,7 @@ impl FirmWatch {
                     let every = tempo.interval(elapsed);
                     next = match post {
                         Post::Claims => before.claims.next(self, elapsed, every),
-                        _ => began + every,
+                        _ => looked.began.unwrap_or(began) + every,
                     };
                     let limit = every.max(elapsed.saturating_sub(began));
                     self.show(post, seat, limit, &looked);
@@ -366,6 +368,7 @@ impl FirmWatch {
         let mut looked = Looked::default();
         let mut newest = None;
         while let Some(page) = walk.next().await? {
+            looked.began.get_or_insert(self.station.clock.elapsed());
             let stamps = page.encounters.iter().map(|row| row.last_updated);
             let stamps: Vec<_> = stamps.chain(page.documents.iter().filter_map(|row| row.last_updated)).collect();
             newest = newest.max(stamps.iter().copied().max());

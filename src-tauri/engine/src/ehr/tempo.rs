@@ -16,6 +16,9 @@ const EXPECTED: f64 = 1.0 / 600.0;
 const QUIET: Duration = Duration::from_secs(10);
 const BUSY: Duration = Duration::from_secs(2);
 
+/// In seconds.
+const SOON: f64 = 10.0;
+
 /// Whatever happened makes more of it likely for so long.
 const STAYS_BUSY: Duration = Duration::from_secs(3 * 60);
 
@@ -67,6 +70,11 @@ impl Tempo {
         if let Some(unit) = &self.unit {
             unit.expects(self.learner.rate(now), self.learner.cost());
         }
+    }
+
+    /// How many requests may be sent soon.
+    pub(super) fn soon(&self) -> usize {
+        self.unit.as_ref().map_or(usize::MAX, |unit| (unit.rate() * SOON) as usize)
     }
 
     /// From the beginning of one look to that of the next.

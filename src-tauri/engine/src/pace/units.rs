@@ -21,7 +21,12 @@ impl Unit {
         self.quota.expects(self.number, rate, cost);
     }
 
-    /// From the beginning of one look to that of the next, as things stand. [`Duration::MAX`] where nothing may be sent.
+    /// Requests a second that all polls of this station may use now.
+    pub fn rate(&self) -> f64 {
+        self.quota.poll_rate()
+    }
+
+    /// From the beginning of one look, when it got its first permit, to that of the next, as things stand. [`Duration::MAX`] where nothing may be sent.
     pub fn interval(&self) -> Duration {
         self.quota.interval(self.number)
     }
