@@ -9,8 +9,15 @@ use chart_relay::{
     secrets::{Secret, SecretName, Secrets as _},
     wiring::Relay,
 };
-use engine::{connection::Health, error::Code, key::FirmId, keys::ClinicKey, ports::Clock, snapshot::Snapshot};
-use jiff::SignedDuration;
+use engine::{
+    connection::Health,
+    error::Code,
+    key::{FirmId, Kind},
+    keys::ClinicKey,
+    ports::Clock,
+    snapshot::Snapshot,
+};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value as Json, json};
 use simulators::{
     ehr::{Canned, Counting, EhrServer, Fault, Firm, Interaction, Matching, Options, Times},
@@ -128,9 +135,23 @@ impl Watching {
     }
 }
 
-fn documents(snapshot: &Snapshot, firm: &str) -> u64 {
-    let firm = FirmId::new(firm).unwrap();
-    snapshot.watching.iter().find(|watching| watching.firm == firm).map_or(0, |watching| watching.documents)
+/// How many documents of a firm wait for a model. The picture counts them once a minute.
+async fn documents(relay: &Relay, firm: &str) -> usize {
+    let (firm, now, far) = (FirmId::new(firm).unwrap(), Timestamp::now(), Duration::from_secs(86_400));
+    relay.database.ledger().due(&firm, &[Kind::Document], now, far, 100).await.unwrap().len()
+}
+
+/// Until each of these firms has so many.
+async fn found(relay: &Relay, firms: &[&str], wanted: usize) {
+    let all = async || {
+        for firm in firms {
+            if documents(relay, firm).await != wanted {
+                return None;
+            }
+        }
+        Some(())
+    };
+    assert!(seen(all).await.is_some(), "{:#?}", relay.handle().snapshots().borrow().watching);
 }
 
 fn health(snapshot: &Snapshot, firm: &str) -> Option<Health> {
@@ -150,10 +171,7 @@ async fn photographs_are_found_in_every_flavour_and_one_firms_trouble_is_its_own
         watching.enter(firm, 1);
     }
     let relay = watching.start().await;
-    let found = |wanted: u64| {
-        move |snapshot: &Snapshot| ["north", "south", "west"].iter().all(|firm| documents(snapshot, firm) == wanted)
-    };
-    assert!(until(&relay, found(1)).await, "{:#?}", relay.handle().snapshots().borrow().watching);
+    found(&relay, &["north", "south", "west"], 1).await;
     // A web page in place of north's answers: its line says so, and the others go on.
     let control = watching.ema.control();
     let page = Canned::Raw { status: 200, content_type: "text/html", body: "<html>SYNTHETIC</html>".into() };
@@ -161,14 +179,13 @@ async fn photographs_are_found_in_every_flavour_and_one_firms_trouble_is_its_own
     let fault = control.inject(Fault::Answer(page), north, Times::Always);
     watching.enter("south", 2);
     watching.enter("west", 2);
-    let others = |snapshot: &Snapshot| documents(snapshot, "south") == 2 && documents(snapshot, "west") == 2;
-    assert!(until(&relay, others).await);
+    found(&relay, &["south", "west"], 2).await;
     let says =
         |snapshot: &Snapshot| matches!(health(snapshot, "north"), Some(Health::Away { code: Code::WebPage, .. }));
     assert!(until(&relay, says).await, "{:#?}", relay.handle().snapshots().borrow().watching);
     control.clear(fault);
     watching.enter("north", 2);
-    assert!(until(&relay, found(2)).await);
+    found(&relay, &["north", "south", "west"], 2).await;
     // One key, two firms: what the server counted is within what it allows, in any minute.
     let most = control.most_asked("synthetic-key", SignedDuration::from_mins(1), Counting::Sliding);
     assert!((1..=750).contains(&most), "{most}");
