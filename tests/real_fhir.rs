@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
+#[path = "real/medplum/ehr.rs"]
+mod ehr;
 #[path = "real/medplum/rig.rs"]
 mod rig;
 #[path = "real/medplum/writes.rs"]

@@ -13,12 +13,13 @@ use std::{
 use async_trait::async_trait;
 use chart_relay::adapters::{
     aws::{self, AccessKey, Account},
+    doctor::{Step, Verdict},
     fhir::{Credentials, EhrClient, EhrConfig, FhirConfig, Flavour, SecretIn, SignIn},
     secret::Secret,
     transport::Trust,
 };
 use engine::{
-    error::Fault,
+    error::Fault as RelayFault,
     fakes::FakeClock,
     key::{ResourceId, ResourceType},
     ports::{Budget, Document, DocumentStatus, Ehr, Encounter, EncounterStatus, PageToken, Purpose, Reach, Said, Wish},
@@ -27,7 +28,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Value as Json, json};
 use simulators::{
     ehr::{EhrServer, FirmControl},
-    fhir::{self, Behaviour, FhirServer, VersionIds},
+    fhir::{self, Behaviour, Canned, Fault, FhirServer, Interaction, Matching, Times, VersionIds},
 };
 
 use crate::at;
@@ -41,7 +42,7 @@ struct Meter {
 
 #[async_trait]
 impl Budget for Meter {
-    async fn permit(&self, _purpose: Purpose) -> Result<(), Fault> {
+    async fn permit(&self, _purpose: Purpose) -> Result<(), RelayFault> {
         self.permits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -255,6 +256,7 @@ flavours! { generic by_encounters medplum healthlake ema => [
     documents_are_found_with_what_sorts_them
     a_version_is_the_same_in_a_list_and_in_a_read_until_something_changes
     a_page_is_one_request_and_told_to_the_budget
+    the_check_up_passes_and_says_what_is_amiss
 ] }
 
 fn encounter() -> ResourceType {
@@ -403,6 +405,25 @@ async fn a_page_is_one_request_and_told_to_the_budget(world: World) {
     let permits = world.meter.permits.load(Ordering::Relaxed);
     assert_eq!(world.meter.answers.load(Ordering::Relaxed), permits);
     assert!(world.ehr.server_clock().is_some());
+}
+
+async fn the_check_up_passes_and_says_what_is_amiss(world: World) {
+    let steps = world.ehr.diagnose().await;
+    assert!(!steps.iter().any(Step::has_failed), "{steps:#?}");
+    let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names[..5], ["name", "TLS", "sign-in", "capability", "search Encounter"]);
+    assert_eq!(names.len(), 5 + world.ehr.manners().documents.len());
+    // Away: what rests on it is not tried.
+    let page = Canned::Raw { status: 200, content_type: "text/html", body: "<html>SYNTHETIC</html>".into() };
+    let (page, on, times) = (Fault::Answer(page), Matching::only(Interaction::Search), Times::Always);
+    match &world.server {
+        Server::R4(server) => drop(server.control().inject(page, on, times)),
+        Server::Ema(server, _) => drop(server.control().inject(page, on, times)),
+    }
+    let steps = world.ehr.diagnose().await;
+    let failed: Vec<_> = steps.iter().filter(|step| step.has_failed()).map(|step| step.name.as_str()).collect();
+    assert_eq!(failed, ["sign-in"]);
+    assert!(steps[3..].iter().all(|step| matches!(step.verdict, Verdict::Skipped(_))));
 }
 
 /// EMA's own: ids with bars, a firm's value set, and references to other firms.
